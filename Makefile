@@ -1,0 +1,42 @@
+# What the README names. Needs Python 3.11+, make and a shell; brings the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+# CI installs exactly what was tested; everyone else gets what pyproject.toml allows.
+CONSTRAINTS := $(if $(CI),-c .ci/constraints.txt,)
+ARGS ?=
+
+.PHONY: setup demo test check fix bench system clean
+
+setup: $(STAMP) ## .venv with everything
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "meshllm needs Python 3.11 or newer. Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --group dev -e '.[embedded]'
+	@touch $@
+
+demo: setup ## a whole mesh on this machine: make demo ARGS='--once "Name three colours."'
+	@$(BIN)/meshllm demo $(ARGS)
+
+test: setup system ## the whole suite
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage report --include='meshllm/protocol/*,meshllm/trust/*,signaling/hub.py' --fail-under=100 --show-missing --skip-covered
+
+check: setup ## linters and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: setup ## the same, mending
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+system: ## what tests need from Debian; elsewhere those tests are skipped by name
+	@.ci/system-packages iproute2:ip
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

@@ -1,0 +1,1 @@
+"""Click commands, a file per group: parse, call one room, print."""

@@ -1,0 +1,1 @@
+"""Pure: the Ollama and OpenAI APIs, their chunks, errors and translation."""

@@ -1,0 +1,1 @@
+"""The local HTTP front: Ollama routes, OpenAI routes."""

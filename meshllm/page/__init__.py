@@ -1,0 +1,1 @@
+"""The built chat page (not committed); served by signal and by gateway."""

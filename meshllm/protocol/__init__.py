@@ -1,0 +1,1 @@
+"""Pure: frames, session, envelopes, HELLO, signaling messages."""

@@ -1,0 +1,1 @@
+"""Admit, queue, run against a backend, account."""

@@ -1,0 +1,1 @@
+"""Roster, choice of a provider, sessions kept warm."""

@@ -1,0 +1,1 @@
+"""Paths between peers, and the ways to find them."""

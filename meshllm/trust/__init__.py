@@ -1,0 +1,1 @@
+"""Pure: the signed form and who may do what."""
