@@ -1,0 +1,183 @@
+"""Child processes that end with their parent, and say why when they end early.
+
+The parent holds a pipe on the child's stdin. However the parent dies, also by a signal
+that nobody can catch, the pipe closes, and `exit_when_parent_dies` in the child acts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from meshllm.errors import BackendError
+
+PARENT_PIPE = "MESHLLM_PARENT_PIPE"
+STDERR_TAIL = 4096  # bytes kept for the message about a child that died
+LINE_LIMIT = 1024 * 1024
+KEPT_LINES = 256  # a child that prints on must not block, nor fill our memory
+
+
+class Child:
+    """A running process of ours. Start it with `Child.start`, end it with `stop`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self._process = process
+        self.name = name
+        self._tail = bytearray()
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._news = asyncio.Event()
+        self._readers = (
+            asyncio.create_task(self._read_stdout()),
+            asyncio.create_task(self._read_stderr()),
+        )
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        name: str | None = None,
+    ) -> Child:
+        """`env` is added to our own environment. OSError when it cannot be started."""
+        own_group: dict[str, Any] = (
+            {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+            if sys.platform == "win32"
+            else {"start_new_session": True}  # Ctrl-C is ours to pass on
+        )
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {}), PARENT_PIPE: "1"},
+            limit=LINE_LIMIT,
+            **own_group,
+        )
+        return cls(process, name or os.path.basename(argv[0]))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; negative for the signal that ended it."""
+        return self._process.returncode
+
+    @property
+    def stderr_tail(self) -> str:
+        return self._tail.decode(errors="replace").strip()
+
+    def why(self) -> str:
+        """How it ended, with the last line it wrote: for an error message."""
+        said = self.stderr_tail.splitlines()[-1:] or ["it wrote no reason"]
+        return f"{self.name} ended with {self.returncode}: {said[0]}"
+
+    async def wait_line(self, timeout_s: float) -> str:
+        """Its next line of stdout. BackendError when it ends or says nothing."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._lines:
+                    if self._readers[0].done():
+                        await self.wait()
+                        raise BackendError(self.why())
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError as exc:
+            raise BackendError(
+                f"{self.name} did not say in time that it is ready."
+            ) from exc
+        return self._lines.popleft()
+
+    async def wait_json(self, timeout_s: float) -> dict[str, Any]:
+        """Its next line of stdout that is a JSON object: how it says it is ready."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + timeout_s
+        while True:
+            line = await self.wait_line(max(0.0, until - clock()))
+            with contextlib.suppress(ValueError):
+                found = json.loads(line)
+                if isinstance(found, dict):
+                    return found
+
+    async def wait(self) -> int:
+        """Until it has ended and its last words are read."""
+        code = await self._process.wait()
+        await asyncio.wait(self._readers)
+        return code
+
+    async def stop(self, timeout_s: float = 5.0) -> int:
+        """Asks it to end, then makes it. Returns its exit code."""
+        try:
+            if self.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        await self._process.wait()
+        finally:
+            if self.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        return await self.wait()
+
+    async def _read_stdout(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            while line := await self._process.stdout.readline():
+                self._lines.append(line.decode(errors="replace").rstrip("\r\n"))
+                self._news.set()
+        except ValueError:  # a line beyond LINE_LIMIT is not one of ours
+            await _drain(self._process.stdout)
+        finally:
+            self._news.set()
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        while chunk := await self._process.stderr.read(4096):
+            self._tail = (self._tail + chunk)[-STDERR_TAIL:]
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(65536):
+        pass
+
+
+def exit_when_parent_dies(
+    before: Callable[[], None] | None = None, *, grace_s: float = 3.0
+) -> None:
+    """Called by a child: ends this process soon after its parent is gone.
+
+    Does nothing unless a parent of ours started it. The process is asked to end as by
+    SIGTERM, so that it may drain; after `grace_s` it ends in any case. `before` runs
+    first, in the watching thread: to remove what the parent can no longer remove.
+    """
+    if os.environ.pop(PARENT_PIPE, "") == "1":
+        threading.Thread(
+            target=_watch_parent, args=(before, grace_s), daemon=True
+        ).start()
+
+
+def _watch_parent(before: Callable[[], None] | None, grace_s: float) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    if before is not None:
+        with contextlib.suppress(OSError):
+            before()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace_s)
+    os._exit(1)
