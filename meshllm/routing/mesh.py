@@ -1,0 +1,231 @@
+"""From a question to the provider that answers it: the gateway's and the chat's mesh."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from meshllm.dialects import Model
+from meshllm.errors import (
+    Code,
+    MeshError,
+    NotAllowed,
+    PeerUnreachable,
+    StreamReset,
+)
+from meshllm.protocol.exchange import (
+    HeadReader,
+    RequestHead,
+    ResponseHead,
+    encode_head,
+)
+from meshllm.routing.choose import find_model, order, plain
+from meshllm.routing.links import Links
+from meshllm.routing.roster import Provider, Roster, Trust, pinned
+from meshllm.routing.seam import Answer, Ask, Holder, Listed, NoRoute
+from meshllm.transport.link import Link, Stream
+
+log = logging.getLogger(__name__)
+
+WRITE_BYTES = 65_536
+RETRY_AFTER_S = 5
+
+
+class StreamAnswer:
+    """An answer that arrives on a stream."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        link: Link,
+        stream: Stream,
+        head: ResponseHead,
+        rest: bytes,
+        connect_ms: float,
+    ) -> None:
+        self.status = head.status
+        self.content_type = head.type
+        self.provider = str(provider.id)
+        self.path = link.wire.carrier.kind if link.wire else "host"
+        self.timing: Mapping[str, float] = {**head.timing, "connect": connect_ms}
+        if link.wire and link.wire.path.rtt_s is not None:
+            self.timing = {**self.timing, "rtt": link.wire.path.rtt_s * 1000}
+        self._stream = stream
+        self._rest = rest
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._rest:
+            yield self._rest
+        while data := await self._stream.read():
+            yield data
+
+    async def aclose(self) -> None:
+        self._stream.reset(Code.CANCELLED, "The program went away.")
+
+
+class MeshRouter:
+    """Implements `routing.seam.Mesh` over a roster and its links."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        links: Links,
+        trust: Trust,
+        *,
+        state: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._roster = roster
+        self._links = links
+        self._trust = trust
+        self._state = state
+
+    def models(self) -> list[Listed]:
+        found: dict[str, tuple[Model, list[Holder]]] = {}
+        for provider in self._trusted():
+            link = self._links.peek(provider.id)
+            path = link.wire.carrier.kind if link and link.wire else None
+            holder = Holder(str(provider.id), provider.name, path)
+            for model in provider.models:
+                _, holders = found.setdefault(plain(model.name), (model, []))
+                holders.append(holder)
+        return [
+            Listed(**_fields(model), providers=tuple(holders))
+            for model, holders in found.values()
+        ]
+
+    async def ask(self, ask: Ask) -> Answer:
+        candidates = self._candidates(ask)
+        ids = [provider.id for provider in candidates]
+        ordered = order(candidates, {id: self._links.warmth(id) for id in ids})
+        failure: NoRoute | None = None
+        for left, provider in zip(range(len(ordered) - 1, -1, -1), ordered, strict=True):
+            try:
+                answer = await self._ask_one(provider, ask)
+            except MeshError as error:
+                log.info("%s did not answer: %s", provider.name, error)
+                failure = failure or _no_route(provider, error)
+                if isinstance(error, StreamReset) and not _may_ask_another(error):
+                    break
+                continue
+            if answer.status == 503 and left:
+                await answer.aclose()
+                continue
+            return answer
+        assert failure is not None
+        raise failure
+
+    def health(self) -> dict[str, Any]:
+        return self._state() | {
+            "providers": len(self._trusted()),
+            "models": [model.name for model in self.models()],
+        }
+
+    def ready(self) -> tuple[bool, str]:
+        if any(provider.models for provider in self._trusted()):
+            return True, "ready"
+        return False, "No provider with a model is in the mesh now."
+
+    def _trusted(self) -> list[Provider]:
+        return [p for p in self._roster.providers if self._trust.covers(p)]
+
+    def _candidates(self, ask: Ask) -> list[Provider]:
+        providers = self._trusted()
+        if ask.provider is not None:
+            providers = pinned(providers, ask.provider)
+            if not providers:
+                raise NoRoute(
+                    404,
+                    f"no provider '{ask.provider}' is in the mesh now; "
+                    "`meshllm peers` lists those that are",
+                    "provider_not_found",
+                )
+        if ask.model is not None:
+            name = ask.model
+            holders = [p for p in providers if find_model(p, name)]
+            if not holders and not providers:
+                raise NoRoute(
+                    503,
+                    "No provider is in the mesh now. On the machine with the models: "
+                    "`meshllm share`.",
+                    "no_provider",
+                    RETRY_AFTER_S,
+                )
+            if not holders:
+                raise NoRoute(
+                    404,
+                    f"model '{name}' not found, try pulling it first on a provider",
+                    "model_not_found",
+                )
+            return holders
+        if not providers:
+            raise NoRoute(503, "No provider is in the mesh now.", None, RETRY_AFTER_S)
+        return providers
+
+    async def _ask_one(self, provider: Provider, ask: Ask) -> StreamAnswer:
+        started = time.monotonic()
+        link = await self._links.get(provider)
+        stream = await link.open_stream()
+        connect_ms = (time.monotonic() - started) * 1000
+        try:
+            await _send(stream, ask)
+            head, rest = await _read_head(stream)
+        except BaseException:
+            stream.reset(Code.CANCELLED, "The program went away.")
+            raise
+        return StreamAnswer(provider, link, stream, head, rest, connect_ms)
+
+
+async def _send(stream: Stream, ask: Ask) -> None:
+    head = RequestHead(
+        id=ask.request_id,
+        method=ask.method,
+        path=ask.path,
+        model=ask.model,
+        type=ask.content_type,
+    )
+    stream.write(encode_head(head))
+    for start in range(0, len(ask.body), WRITE_BYTES):
+        await stream.drain()
+        stream.write(ask.body[start : start + WRITE_BYTES])
+    stream.finish()
+
+
+async def _read_head(stream: Stream) -> tuple[ResponseHead, bytes]:
+    reader = HeadReader(ResponseHead)
+    while data := await stream.read():
+        if (found := reader.feed(data)) is not None:
+            return found
+    raise PeerUnreachable("The provider's answer ended before it began.")
+
+
+def _may_ask_another(error: StreamReset) -> bool:
+    """Another provider may run it: this one never began, or is no more."""
+    return error.retryable or error.code in (
+        Code.GONE,
+        Code.UNKNOWN_SESSION,
+        Code.DRAINING,
+        Code.BUSY,
+    )
+
+
+def _no_route(provider: Provider, error: MeshError) -> NoRoute:
+    who = f"provider {provider.name}"
+    match error:
+        case NotAllowed(code=Code.BUSY | Code.GONE | Code.DRAINING):
+            return NoRoute(503, f"{who}: {error}", "unavailable", RETRY_AFTER_S)
+        case NotAllowed():
+            return NoRoute(403, f"{who}: {error}", "forbidden")
+        case StreamReset(code=Code.TIMEOUT):
+            return NoRoute(504, f"{who}: {error}", "timeout")
+        case StreamReset(code=Code.TOO_LARGE):
+            return NoRoute(413, f"{who}: {error}", "too_large")
+    return NoRoute(502, f"{who}: {error}", "provider_lost")
+
+
+def _fields(model: Model) -> dict[str, Any]:
+    fields = asdict(model)
+    fields.pop("providers", None)
+    return fields

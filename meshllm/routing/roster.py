@@ -1,0 +1,106 @@
+"""Who is there: providers whose announcements were verified, and what they offer.
+
+Pure but for `decide`, which knows the mesh's newest statement and revocations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from meshllm.dialects import Model
+from meshllm.errors import NotAllowed
+from meshllm.trust.admission import Admission
+from meshllm.trust.grants import Announcement, Role
+from meshllm.trust.keys import PeerId
+
+PROVIDERS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider as its verified announcement describes it."""
+
+    announcement: Announcement
+    admission: Admission
+    models: tuple[Model, ...]
+
+    @property
+    def id(self) -> PeerId:
+        return self.announcement.id
+
+    @property
+    def name(self) -> str:
+        return self.admission.name
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom the caller lets read its prompts (`--trust`). Itself always."""
+
+    me: PeerId
+    roles: frozenset[Role] = frozenset({Role.OWNER, Role.MEMBER})
+    ids: frozenset[PeerId] = frozenset()
+
+    @classmethod
+    def parse(cls, words: Iterable[str], me: PeerId) -> Trust:
+        """`owner`, `members`, or peer ids."""
+        words = list(words) or ["members"]
+        roles: set[Role] = set()
+        for word in words:
+            if word in ("owner", "members"):
+                roles.add(Role.OWNER)
+            if word == "members":
+                roles.add(Role.MEMBER)
+        ids = {PeerId(w) for w in words if w not in ("owner", "members")}
+        return cls(me, frozenset(roles), frozenset(ids))
+
+    def covers(self, provider: Provider) -> bool:
+        return (
+            provider.id == self.me
+            or provider.admission.role in self.roles
+            or provider.id in self.ids
+        )
+
+
+class Roster:
+    """Announcements by provider; an older one never replaces a newer."""
+
+    def __init__(self, decide: Callable[[Sequence[str], PeerId], Admission]) -> None:
+        self._decide = decide
+        self._providers: dict[PeerId, Provider] = {}
+
+    @property
+    def providers(self) -> list[Provider]:
+        return list(self._providers.values())
+
+    def get(self, id: PeerId) -> Provider | None:
+        return self._providers.get(id)
+
+    def put(self, token: str) -> Provider | None:
+        """None when the one we have is newer. MeshError: it does not hold."""
+        announcement = Announcement.read(token)
+        admission = self._decide(announcement.chain, announcement.id)
+        if admission.role is Role.GUEST:
+            raise NotAllowed(f"{admission.name} may use models, not share any.")
+        known = self._providers.get(announcement.id)
+        if known and known.announcement.ts > announcement.ts:
+            return None
+        if known is None and len(self._providers) >= PROVIDERS_MAX:
+            raise NotAllowed(f"More than {PROVIDERS_MAX} providers in this mesh.")
+        provider = Provider(announcement, admission, announcement.models)
+        self._providers[provider.id] = provider
+        return provider
+
+    def remove(self, id: PeerId) -> None:
+        self._providers.pop(id, None)
+
+    def clear(self) -> None:
+        self._providers.clear()
+
+
+def pinned(providers: Iterable[Provider], pin: str) -> list[Provider]:
+    """Those a pin means: the exact name first, then the start of an id."""
+    providers = list(providers)
+    named = [p for p in providers if p.name.lower() == pin.lower()]
+    return named or [p for p in providers if p.id.startswith(pin.lower())]

@@ -1,0 +1,333 @@
+"""Introductions: from a sealed offer to a wire whose peer has proven who it is.
+
+The client dials, the provider answers (docs/protocol.md §4, §5). How envelopes travel
+(signaling, LAN, a live path) is the caller's: `Deliver` takes one, `receive` brings one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import nacl.public
+import nacl.utils
+
+from meshllm.errors import Code, MeshError, NotAllowed, PeerUnreachable
+from meshllm.identity import Identity
+from meshllm.protocol.envelope import Answer, Offer, Refusal, SeenPaths, open_envelope
+from meshllm.protocol.envelope import seal as seal_envelope
+from meshllm.protocol.frames import Hello
+from meshllm.protocol.hello import (
+    ANSWERER,
+    OFFERER,
+    commit,
+    prove,
+    transcript,
+    verify,
+)
+from meshllm.protocol.path import DETACH_S, Path
+from meshllm.transport.peer import IceServer, Peer
+from meshllm.transport.wire import Wire
+from meshllm.trust.admission import Admission
+from meshllm.trust.grants import Announcement
+from meshllm.trust.keys import PeerId, public_key, short
+
+log = logging.getLogger(__name__)
+
+VERSIONS = (1, 1)
+CONNECT_S = 10.0
+CLIENT_SILENT_S = 10.0  # pings go every 2 s, so this is four lost ones
+PENDING_PER_PEER = 4
+PENDING_MAX = 32
+
+Deliver = Callable[[PeerId, bytes | None, bytes], Awaitable[None]]
+"""(to, conn or None for whoever announces, sealed envelope)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """A proven wire and who is at its other end."""
+
+    wire: Wire
+    admission: Admission
+    path: bytes
+
+
+class Introducer:
+    """One for each running node.
+
+    `decide` verifies a chain for an id and returns the admission, or raises. `on_path`
+    gets every wire that was answered and proven; without it offers are refused.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        conn: bytes,
+        *,
+        chain: Callable[[], Sequence[str]],
+        servers: Callable[[], Sequence[IceServer]],
+        decide: Callable[[Sequence[str], PeerId], Admission],
+        on_path: Callable[[Introduced], None] | None = None,
+    ) -> None:
+        self._identity = identity
+        self._conn = conn
+        self._chain = chain
+        self._servers = servers
+        self._decide = decide
+        self._on_path = on_path
+        self._seen = SeenPaths()
+        self._waiting: dict[bytes, asyncio.Future[tuple[Answer, bytes]]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+        self._pending: Counter[PeerId] = Counter()
+
+    async def dial(self, target: Announcement, deliver: Deliver) -> Introduced:
+        """A proven wire to this provider. PeerUnreachable or NotAllowed, with why."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await self._dial(target, deliver)
+        except TimeoutError:
+            raise PeerUnreachable(
+                f"No connection to {short(target.id)} within {CONNECT_S:.0f} s. "
+                "Try `meshllm doctor`."
+            ) from None
+
+    async def _dial(self, target: Announcement, deliver: Deliver) -> Introduced:
+        path = nacl.utils.random(16)
+        nonce = nacl.utils.random(32)
+        peer = await Peer.offer(self._servers())
+        try:
+            offer = Offer(
+                path=path,
+                sender=self._identity.id,
+                to=target.id,
+                ts=int(time.time()),
+                conn=self._conn,
+                box=self._identity.box.public_key.encode(),
+                commit=commit(nonce),
+                versions=VERSIONS,
+                description=peer.local,
+                chain=tuple(self._chain()),
+            )
+            sealed, offer_digest = self._seal(offer, target.box)
+            answer, answer_digest = await self._ask(path, target, sealed, deliver)
+            if answer.prev != offer_digest:
+                raise PeerUnreachable("The answer belongs to another offer.")
+            admission = self._decide(answer.chain, answer.sender)
+            await peer.accept(answer.description)
+            await peer.opened(CONNECT_S)
+            seen = peer.observed_fingerprint
+            said = transcript(
+                path=path,
+                offerer=self._identity.id,
+                answerer=answer.sender,
+                commit=offer.commit,
+                answer_nonce=answer.nonce,
+                offerer_fingerprint=peer.own_fingerprint,
+                answerer_fingerprint=seen,
+                offer_digest=offer_digest,
+                answer_digest=answer_digest,
+            )
+            wire = self._wire(peer, said, nonce, answer.sender, offer.commit)
+        except BaseException:
+            await peer.close()
+            raise
+        await self._proven(wire)
+        return Introduced(wire, admission, path)
+
+    async def _ask(
+        self, path: bytes, target: Announcement, sealed: bytes, deliver: Deliver
+    ) -> tuple[Answer, bytes]:
+        answered = asyncio.get_running_loop().create_future()
+        self._waiting[path] = answered
+        try:
+            await deliver(target.id, target.conn, sealed)
+            answer, digest = await answered
+        finally:
+            del self._waiting[path]
+        if answer.sender != target.id:
+            raise PeerUnreachable("Another peer answered than the one that was asked.")
+        return answer, digest
+
+    async def receive(
+        self, sender: PeerId, conn: bytes, sealed: bytes, deliver: Deliver
+    ) -> None:
+        """An envelope came. Strangers' rubbish is logged and dropped, never raised."""
+        now = int(time.time())
+        try:
+            signal, digest = open_envelope(
+                sealed,
+                self._identity.box,
+                me=self._identity.id,
+                outer_sender=sender,
+                now=now,
+            )
+        except MeshError as error:
+            log.warning("an envelope from %s was refused: %s", short(sender), error)
+            return
+        match signal:
+            case Answer() | Refusal():
+                self._on_reply(signal, digest)
+            case Offer():
+                if self._seen.is_new(signal.path, now):
+                    task = asyncio.create_task(
+                        self._on_offer(signal, digest, deliver),
+                        name=f"answer {short(sender)}",
+                    )
+                    self._answering.add(task)
+                    task.add_done_callback(self._answering.discard)
+
+    async def close(self) -> None:
+        for task in list(self._answering):
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+
+    def _on_reply(self, reply: Answer | Refusal, digest: bytes) -> None:
+        waiting = self._waiting.get(reply.path)
+        if waiting is None or waiting.done():
+            return
+        if isinstance(reply, Answer):
+            waiting.set_result((reply, digest))
+        else:
+            waiting.set_exception(NotAllowed(reply.text, reply.code))
+
+    async def _on_offer(self, offer: Offer, digest: bytes, deliver: Deliver) -> None:
+        who = short(offer.sender)
+        try:
+            admission = self._admit(offer)
+        except MeshError as error:
+            log.warning("%s was refused: %s", who, error)
+            code = error.code if isinstance(error, NotAllowed) else Code.AUTH
+            await self._refuse(offer, digest, code, str(error), deliver)
+            return
+        self._pending[offer.sender] += 1
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                introduced = await self._answer(offer, digest, admission, deliver)
+        except (MeshError, TimeoutError) as error:
+            log.warning("no path to %s: %s", who, error or "it took too long")
+        else:
+            log.info("path from %s (%s)", admission.name, who)
+            assert self._on_path is not None
+            self._on_path(introduced)
+        finally:
+            self._pending[offer.sender] -= 1
+            self._pending += Counter()  # drops the zeros
+
+    def _admit(self, offer: Offer) -> Admission:
+        """Everything that is decided before a peer connection exists."""
+        if self._on_path is None:
+            raise NotAllowed("This node shares no models now.", Code.GONE)
+        if offer.versions[0] > VERSIONS[1] or offer.versions[1] < VERSIONS[0]:
+            raise NotAllowed("No common protocol version. Update meshllm.", Code.VERSION)
+        if (
+            self._pending[offer.sender] >= PENDING_PER_PEER
+            or self._pending.total() >= PENDING_MAX
+        ):
+            raise NotAllowed("Too many connections at once. Try again.", Code.BUSY)
+        return self._decide(offer.chain, offer.sender)
+
+    async def _answer(
+        self, offer: Offer, digest: bytes, admission: Admission, deliver: Deliver
+    ) -> Introduced:
+        nonce = nacl.utils.random(32)
+        peer = await Peer.answer(offer.description, self._servers())
+        try:
+            answer = Answer(
+                path=offer.path,
+                sender=self._identity.id,
+                to=offer.sender,
+                ts=int(time.time()),
+                prev=digest,
+                nonce=nonce,
+                version=VERSIONS[1],
+                description=peer.local,
+                chain=tuple(self._chain()),
+            )
+            sealed, answer_digest = self._seal(answer, offer.box)
+            await deliver(offer.sender, offer.conn, sealed)
+            await peer.opened(CONNECT_S)
+            said = transcript(
+                path=offer.path,
+                offerer=offer.sender,
+                answerer=self._identity.id,
+                commit=offer.commit,
+                answer_nonce=nonce,
+                offerer_fingerprint=peer.observed_fingerprint,
+                answerer_fingerprint=peer.own_fingerprint,
+                offer_digest=digest,
+                answer_digest=answer_digest,
+            )
+            wire = self._wire(peer, said, None, offer.sender, offer.commit)
+        except BaseException:
+            await peer.close()
+            raise
+        await self._proven(wire)
+        return Introduced(wire, admission, offer.path)
+
+    async def _proven(self, wire: Wire) -> None:
+        try:
+            await wire.said_hello()
+        except BaseException:
+            wire.close("HELLO failed")
+            await wire.closed()
+            raise
+
+    def _wire(
+        self,
+        peer: Peer,
+        said: bytes,
+        reveal: bytes | None,
+        other: PeerId,
+        committed: bytes,
+    ) -> Wire:
+        """`reveal` is the offerer's nonce; None on the answering side."""
+        is_client = reveal is not None
+        mine, theirs = (OFFERER, ANSWERER) if is_client else (ANSWERER, OFFERER)
+
+        def check(hello: Hello) -> None:
+            verify(
+                hello,
+                role=theirs,
+                transcript=said,
+                public=public_key(other),
+                commit=None if is_client else committed,
+            )
+
+        sig = prove(mine, said, self._identity.signing)
+        hello = Hello(mine, reveal or bytes(32), sig)
+        path = Path(hello, check, is_client=is_client)
+        return Wire(peer, path, silent_s=CLIENT_SILENT_S if is_client else DETACH_S)
+
+    async def _refuse(
+        self, offer: Offer, digest: bytes, code: Code, text: str, deliver: Deliver
+    ) -> None:
+        refusal = Refusal(
+            path=offer.path,
+            sender=self._identity.id,
+            to=offer.sender,
+            ts=int(time.time()),
+            prev=digest,
+            code=code,
+            text=text[:200],
+        )
+        sealed, _ = self._seal(refusal, offer.box)
+        try:
+            await deliver(offer.sender, offer.conn, sealed)
+        except MeshError as error:
+            log.debug("the refusal was not delivered: %s", error)
+
+    def _seal(
+        self, signal: Offer | Answer | Refusal, to_box: bytes
+    ) -> tuple[bytes, bytes]:
+        return seal_envelope(
+            signal,
+            self._identity.signing,
+            to_box,
+            nacl.public.PrivateKey.generate(),
+            nacl.utils.random(24),
+        )

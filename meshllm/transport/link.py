@@ -1,0 +1,308 @@
+"""A link: one session at work, with asyncio streams for those who ask and answer.
+
+The pure `Session` decides; a link feeds it frames, time and paths, and turns its events
+into waiting readers and writers. It lives as long as the session, over any number of
+wires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from meshllm.errors import Code, MeshError, PeerUnreachable, StreamReset
+from meshllm.protocol.events import (
+    Activated,
+    Event,
+    GoingAway,
+    Informed,
+    Opened,
+    Received,
+    SessionClosed,
+    Signalled,
+    StreamEnded,
+    Writable,
+)
+from meshllm.protocol.frames import Frame
+from meshllm.protocol.session import Session, SessionState
+from meshllm.transport.wire import Wire
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0  # slow readers and detached sessions are judged in whole seconds
+READY_S = 3.0
+
+
+class Stream:
+    """One exchange. Bytes count as consumed when the next ones are asked for."""
+
+    def __init__(self, link: Link, id: int) -> None:
+        self.id = id
+        self._link = link
+        self._chunks: deque[bytes] = deque()
+        self._has_fin = False
+        self._handed_out = 0
+        self._error: StreamReset | None = None
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    async def read(self) -> bytes:
+        """The next bytes, b"" after the last. StreamReset when the peer ended it."""
+        self.consume()
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self._has_fin:
+                return b""
+            self._readable.clear()
+            await self._readable.wait()
+        data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
+        self._chunks.clear()
+        self._handed_out = len(data)
+        return data
+
+    def consume(self) -> None:
+        """What `read` gave last is safe with the reader: acknowledge it."""
+        if self._handed_out:
+            self._link.session.mux.consume(self.id, self._handed_out)
+            self._handed_out = 0
+            self._link.wake()
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes. Await `drain` between writes or memory has no bound."""
+        self._link.session.mux.write(self.id, data)
+        self._link.wake()
+
+    async def drain(self) -> None:
+        """Until more may be written. StreamReset when the peer ended the stream."""
+        while self._error is None and not self._link.session.mux.can_write(self.id):
+            self._writable.clear()
+            await self._writable.wait()
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        self._link.session.mux.finish(self.id)
+        self._link.wake()
+
+    def inform(self, json: bytes) -> None:
+        self._link.session.inform(self.id, json)
+        self._link.wake()
+
+    def reset(self, code: Code, text: str, *, retryable: bool = False) -> None:
+        """End it both ways, now. Nothing happens when it has ended."""
+        self._link.session.mux.reset(self.id, code, text, retryable=retryable)
+        self._end(StreamReset(code, text, retryable=retryable))
+        self._link.forget(self)
+
+    @property
+    def is_open(self) -> bool:
+        return self.id in self._link.session.mux
+
+    async def ended(self) -> StreamReset:
+        """Until the peer (or the session's end) resets this stream."""
+        while self._error is None:
+            self._readable.clear()
+            await self._readable.wait()
+        return self._error
+
+    def _feed(self, data: bytes, fin: bool) -> None:
+        if data:
+            self._chunks.append(data)
+        self._has_fin = self._has_fin or fin
+        self._readable.set()
+
+    def _end(self, error: StreamReset) -> None:
+        if self._error is None:
+            self._error = error
+        self._readable.set()
+        self._writable.set()
+
+    def _resume_writing(self) -> None:
+        self._writable.set()
+
+
+class Link:
+    """Callbacks: a new stream (provider), the path lost, the session over."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.on_stream: Callable[[Stream], None] = lambda stream: None
+        self.on_info: Callable[[int, bytes], None] = lambda stream, json: None
+        self.on_detached: Callable[[str], None] = lambda reason: None
+        self.on_going_away: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[Code, str], None] = lambda code, text: None
+        self.wire: Wire | None = None
+        self._streams: dict[int, Stream] = {}
+        self._loop = asyncio.get_running_loop()
+        self._active = asyncio.Event()
+        self._may_open = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
+        self._tick = self._loop.call_later(TICK_S, self._on_tick)
+
+    # Paths
+
+    async def start(self, wire: Wire) -> None:
+        """Client: OPEN, or RESUME when the session has run before, on a proven wire.
+
+        Returns at READY; PeerUnreachable when it does not come within 3 s.
+        """
+        self.take(wire)
+        if self.session.state is SessionState.NEW:
+            self.session.open_on(wire.path)
+        else:
+            self.session.resume_on(wire.path)
+        self._active.clear()
+        wire.wake()
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._active.wait()
+        except TimeoutError:
+            wire.close("no READY in time")
+            raise PeerUnreachable("The provider did not answer OPEN in time.") from None
+        if not self.is_active:
+            raise PeerUnreachable("The provider ended the session before it began.")
+
+    def take(self, wire: Wire) -> None:
+        """This wire is the session's from now on."""
+        former, self.wire = self.wire, wire
+        wire.on_frames = self.on_frames
+        wire.on_closed = self._on_wire_closed
+        wire.on_sent = self._on_sent
+        if former is not None and former is not wire:
+            former.close("another path took over")
+
+    def on_frames(self, wire: Wire, frames: list[Frame]) -> None:
+        self._handle(self.session.receive(wire.path, frames))
+
+    def wake(self) -> None:
+        if self.wire is not None:
+            self.wire.wake()
+
+    # Streams
+
+    async def open_stream(self) -> Stream:
+        """Client: a new stream; waits while 64 are open. PeerUnreachable when over."""
+        while not self.session.can_open:
+            if self.session.state is SessionState.CLOSED:
+                raise PeerUnreachable("The session with this provider has ended.")
+            self._may_open.clear()
+            await self._may_open.wait()
+        stream = Stream(self, self.session.mux.open())
+        self._streams[stream.id] = stream
+        return stream
+
+    def forget(self, stream: Stream) -> None:
+        self._streams.pop(stream.id, None)
+        self._may_open.set()
+        self.wake()
+
+    @property
+    def is_active(self) -> bool:
+        return self.session.state is SessionState.ACTIVE
+
+    @property
+    def is_closed(self) -> bool:
+        return self.session.state is SessionState.CLOSED
+
+    @property
+    def load(self) -> int:
+        """Streams open now."""
+        return len(self._streams)
+
+    def go_away(self, code: Code, text: str) -> None:
+        """Provider: finish what runs, take nothing new."""
+        self.session.go_away(code, text)
+        self.wake()
+
+    async def idle(self) -> None:
+        """Until no stream is open."""
+        while self._streams and not self.is_closed:
+            self._may_open.clear()
+            await self._may_open.wait()
+
+    def end(self, code: Code, text: str) -> None:
+        """Close without waiting for it."""
+        if self._ending is None:
+            self._ending = self._loop.create_task(self.close(code, text))
+
+    async def close(self, code: Code, text: str) -> None:
+        """Say CLOSE, end every stream, let go of the wire."""
+        wire = self.wire
+        events = self.session.close(code, text)
+        if wire is not None:
+            await wire.flush()
+        self._handle(events)
+        if wire is not None:
+            await wire.closed()
+
+    # Inside
+
+    def _handle(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Received(id, data, fin):
+                    if stream := self._streams.get(id):
+                        stream._feed(data, fin)
+                case Writable(id):
+                    if stream := self._streams.get(id):
+                        stream._resume_writing()
+                case Opened(id):
+                    stream = self._streams[id] = Stream(self, id)
+                    self.on_stream(stream)
+                case StreamEnded(id, code, text, retryable):
+                    if stream := self._streams.pop(id, None):
+                        stream._end(StreamReset(code, text, retryable=retryable))
+                    self._may_open.set()
+                case Informed(id, json):
+                    self.on_info(id, json)
+                case _:
+                    self._handle_rare(event)
+        if events:
+            self.wake()
+
+    def _handle_rare(self, event: Event) -> None:
+        match event:
+            case Activated():
+                self._active.set()
+            case GoingAway():
+                self._may_open.set()
+                self.on_going_away()
+            case Signalled():
+                log.debug("an envelope inside a path: not used yet")
+            case SessionClosed(code, text):
+                self._tick.cancel()
+                self._active.set()
+                self._may_open.set()
+                if self.wire is not None:
+                    self.wire.close(text)
+                self.on_closed(code, text)
+
+    def _on_sent(self) -> None:
+        if len(self._streams) > len(self.session.mux):
+            self._drop_complete()
+        self._handle(self.session.mux.take_writable())
+
+    def _drop_complete(self) -> None:
+        for id in [id for id in self._streams if id not in self.session.mux]:
+            del self._streams[id]
+        self._may_open.set()
+
+    def _on_wire_closed(self, wire: Wire, reason: str) -> None:
+        if wire is not self.wire:
+            return
+        self.wire = None
+        if self.session.state is not SessionState.CLOSED:
+            self.session.detach(wire.path, self._loop.time())
+            self._active.set()
+            self.on_detached(reason)
+
+    def _on_tick(self) -> None:
+        self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        try:
+            self._handle(self.session.on_time(self._loop.time()))
+        except MeshError:
+            log.exception("a session's timer failed")
