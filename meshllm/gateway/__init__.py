@@ -1,1 +1,6 @@
-"""The local HTTP front: Ollama routes, OpenAI routes."""
+"""The local HTTP front: the mesh as Ollama and as OpenAI."""
+
+from meshllm.gateway.options import Options, read_options
+from meshllm.gateway.server import Gateway
+
+__all__ = ["Gateway", "Options", "read_options"]

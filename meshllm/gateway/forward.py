@@ -1,0 +1,195 @@
+"""Takes a program's question into the mesh and streams the answer back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from meshllm.dialects import BadRequest, parse_request, stream_error
+from meshllm.errors import MeshError
+from meshllm.gateway.call import REQUEST_ID, Call
+from meshllm.gateway.pins import split_pin
+from meshllm.gateway.records import ENDS, Records
+from meshllm.routing.seam import Answer, Ask
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 32 * 1024 * 1024  # docs/protocol.md §7
+PARSE_IN_THREAD = 1024 * 1024  # bytes; beyond, parsing would hold up other streams
+# An answer of one piece is held until it is whole, up to this many bytes: it then has a
+# length, and a provider that is lost half way is still an error with its own status.
+WHOLE_LIMIT = 256 * 1024
+TIMINGS = ("queue", "connect", "rtt", "load", "prefill")
+# What a provider says reaches browsers under our origin: nothing they would render.
+CONTENT_TYPE = re.compile(
+    r"(application/(json|x-ndjson)|text/(event-stream|plain))(; ?charset=[\w-]+)?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+async def forward(call: Call) -> web.StreamResponse:
+    """Answers a POST whose body names a model."""
+    if REQUEST_ID in call.request.headers:
+        raise BadRequest(
+            "This request came round again: a provider of the mesh has this gateway "
+            "as its model server. Point its `meshllm share --url` at the real one.",
+            508,
+        )
+    body = await read_body(call.request)
+    ask = await _ask(call, body)
+    return await _relay(call, await call.mesh.ask(ask))
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """The whole body, <= 32 MiB. Raises BadRequest (400, 413, 415)."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise BadRequest("Send the request without Content-Encoding.", 415)
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise _too_large()
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+    body = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                raise _too_large()
+    except web.RequestPayloadError as exc:
+        raise BadRequest(f"The request body is not valid HTTP: {exc}") from exc
+    return bytes(body)
+
+
+def _too_large() -> BadRequest:
+    limit = BODY_LIMIT // (1024 * 1024)
+    return BadRequest(f"The request is larger than {limit} MiB.", 413)
+
+
+async def _ask(call: Call, body: bytes) -> Ask:
+    if len(body) > PARSE_IN_THREAD:
+        parsed = await asyncio.to_thread(parse_request, body, call.path)
+    else:
+        parsed = parse_request(body, call.path)
+    model, pin = split_pin(parsed["model"], call.mesh.models())
+    if pin is not None:
+        # The provider reads the body again, and knows its models without `@`.
+        parsed["model"] = model
+        body = orjson.dumps(parsed)
+    return Ask(
+        request_id=call.id,
+        method=call.request.method,
+        path=call.path,
+        model=model,
+        provider=pin,
+        content_type="application/json",  # whatever the program called it
+        body=body,
+    )
+
+
+async def _relay(call: Call, answer: Answer) -> web.StreamResponse:
+    async with aclosing(answer):
+        _describe(call, answer)
+        content_type = _safe_type(answer.content_type)
+        media_type = content_type.partition(";")[0].lower()
+        chunks = aiter(answer)
+        if media_type in ENDS:
+            return await _stream(call, answer.status, content_type, chunks)
+        return await _whole(call, answer.status, content_type, chunks)
+
+
+def _describe(call: Call, answer: Answer) -> None:
+    call.headers["Meshllm-Provider"] = answer.provider
+    call.headers["Meshllm-Path"] = answer.path
+    timing = server_timing(answer.timing)
+    if timing:
+        call.headers["Server-Timing"] = timing
+    call.headers["X-Content-Type-Options"] = "nosniff"
+    if not 200 <= answer.status <= 599 or answer.status in (204, 304):
+        raise BadRequest(f"The provider answered with status {answer.status}.", 502)
+
+
+def server_timing(timing: Mapping[str, Any]) -> str:
+    """The Server-Timing header: what we know by name, in the order it happened."""
+    known = [(name, timing[name]) for name in TIMINGS if name in timing]
+    return ", ".join(
+        f"{name};dur={value:.1f}" for name, value in known if 0 <= value < math.inf
+    )
+
+
+def _safe_type(content_type: str) -> str:
+    if CONTENT_TYPE.fullmatch(content_type):
+        return content_type
+    return "application/octet-stream"
+
+
+async def _stream(
+    call: Call, status: int, content_type: str, chunks: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    records = Records(content_type.partition(";")[0].lower())
+    response = await _start(call, status, content_type)
+    try:
+        async for chunk in chunks:
+            whole = records.feed(chunk)
+            if whole:
+                await response.write(whole)
+    except MeshError as exc:
+        log.info("request %s broke off: %s", call.id, exc)
+        if records.is_torn:
+            return _break_off(call, response)
+        await response.write(stream_error(call.api, str(exc)))
+    else:
+        rest = records.rest()
+        if rest:
+            await response.write(rest)
+    await response.write_eof()
+    return response
+
+
+async def _whole(
+    call: Call, status: int, content_type: str, chunks: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    body = bytearray()
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > WHOLE_LIMIT:
+                break
+        else:
+            return call.reply(bytes(body), content_type, status)
+    except MeshError as exc:
+        raise BadRequest(str(exc), 502) from exc
+    response = await _start(call, status, content_type)
+    try:
+        await response.write(body)
+        async for chunk in chunks:
+            await response.write(chunk)
+    except MeshError as exc:
+        log.info("request %s broke off: %s", call.id, exc)
+        return _break_off(call, response)
+    await response.write_eof()
+    return response
+
+
+async def _start(call: Call, status: int, content_type: str) -> web.StreamResponse:
+    response = web.StreamResponse(
+        status=status, headers={**call.headers, "Content-Type": content_type}
+    )
+    await response.prepare(call.request)
+    return response
+
+
+def _break_off(call: Call, response: web.StreamResponse) -> web.StreamResponse:
+    """Ends the connection so that no program takes the answer for a whole one."""
+    transport = call.request.transport
+    if transport is not None:
+        transport.abort()
+    return response

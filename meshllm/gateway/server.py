@@ -1,0 +1,146 @@
+"""The gateway's listening socket: takes requests in, guards them, ends them on stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from typing import Any
+
+from aiohttp import web
+
+from meshllm.dialects import BadRequest
+from meshllm.errors import MeshError
+from meshllm.gateway import guards, routes
+from meshllm.gateway.call import Call
+from meshllm.gateway.options import Options
+from meshllm.gateway.ports import address, cannot_listen
+from meshllm.routing.seam import Mesh, NoRoute
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 120.0  # programs pool connections and wonder at resets when we are first
+# After a refusal the program may still be sending its body: we read on that long, so
+# that it sees the refusal and not a reset.
+LINGER_S = 2.0
+
+
+class Gateway:
+    """Serves `mesh` as Ollama and OpenAI from `start()` to `stop()`."""
+
+    def __init__(self, mesh: Mesh, options: Options) -> None:
+        self._mesh = mesh
+        self._options = options
+        self._own_names = _own_names()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._runner: web.ServerRunner | None = None
+        self._started_at = 0.0
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listens; `url` is then the address. Raises ConfigError."""
+        loop = asyncio.get_running_loop()
+        server = web.Server(
+            self._serve,
+            handler_cancellation=True,  # a program that hangs up stops the GPU
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEP_ALIVE_S,
+            lingering_time=LINGER_S,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=LINGER_S)
+        await runner.setup()
+        site = web.TCPSite(runner, self._options.host, self._options.port)
+        try:
+            await site.start()
+        except OSError as exc:
+            await runner.cleanup()
+            raise await cannot_listen(
+                self._options.host, self._options.port, exc
+            ) from exc
+        self._runner = runner
+        self._started_at = loop.time()
+        self.url = "http://" + address(self._options.host, runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Takes no more requests, gives running ones `drain_s`, cancels the rest.
+
+        When it returns every answer of the mesh is closed.
+        """
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        for site in runner.sites:
+            await site.stop()
+        assert runner.server is not None
+        runner.server.pre_shutdown()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=self._options.drain_s)
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+        await runner.cleanup()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        try:
+            return await self._answer(request)
+        finally:
+            self._calls.discard(task)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        uptime_s = asyncio.get_running_loop().time() - self._started_at
+        call = Call(request, self._mesh, secrets.token_hex(16), uptime_s)
+        try:
+            return self._guard(call) or await routes.answer(call)
+        except NoRoute as exc:
+            response = call.error(exc.status, str(exc), exc.code)
+            if exc.retry_after_s is not None:
+                response.headers["Retry-After"] = str(exc.retry_after_s)
+        except BadRequest as exc:
+            response = call.error(exc.status, str(exc))
+        except MeshError as exc:
+            response = call.error(502, str(exc))
+        except Exception as exc:
+            if isinstance(exc, ConnectionError) and _has_hung_up(request):
+                return web.Response(status=499)  # which nobody reads
+            if request.writer.output_size > 0:
+                raise  # too late for an answer: aiohttp ends the connection
+            log.exception("request %s failed", call.id)
+            response = call.error(500, "The gateway failed; its log says why.")
+        if not request.content.is_eof():
+            response.force_close()  # the rest of the body is no next request
+        return response
+
+    def _guard(self, call: Call) -> web.Response | None:
+        """The answer to a preflight or a missing key. Raises BadRequest (403)."""
+        request, options = call.request, self._options
+        headers = request.headers
+        guards.check_host(headers.getall("Host", []), options, self._own_names)
+        guards.check_address(request.remote, options)
+        origin = guards.check_origin(headers, call.path, options)
+        if origin is not None:
+            call.allow_origin(origin)
+            if request.method == "OPTIONS":
+                call.headers.update(guards.preflight(headers))
+                return call.reply(b"", status=204)
+        call.has_key = guards.has_key(headers, options.api_key)
+        if call.has_key or call.path in guards.OPEN_PATHS:
+            return None
+        return call.error(
+            401, "This gateway needs its API key: `Authorization: Bearer KEY`."
+        )
+
+
+def _has_hung_up(request: web.BaseRequest) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
+def _own_names() -> frozenset[str]:
+    """What this machine calls itself, whole and without its domain."""
+    name = socket.gethostname().lower()
+    return frozenset({name, name.partition(".")[0]})
