@@ -43,6 +43,6 @@ def kind_of(method: str, path: str) -> Kind | None:
 
 def refuse_admin(path: str) -> NotAllowed:
     return NotAllowed(
-        f"{path} changes the provider's own model server; ask its owner to do it there.",
+        f"{path} changes the provider's own model server; only its owner does that.",
         Code.FORBIDDEN,
     )

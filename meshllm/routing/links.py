@@ -37,7 +37,7 @@ class Links:
         self._failed_at: dict[PeerId, float] = {}
 
     async def get(self, provider: Provider) -> Link:
-        """A session that is up. PeerUnreachable or NotAllowed says why there is none."""
+        """A session that is up. PeerUnreachable or NotAllowed: why there is none."""
         link = self._links.get(provider.id)
         if link is not None and link.session.can_open:
             return link
@@ -113,7 +113,7 @@ class Links:
         task.add_done_callback(self._reviving.discard)
 
     async def _revive(self, provider: Provider, link: Link) -> None:
-        """Another path for the streams that wait; gives up when the provider is gone."""
+        """Another path for the streams that wait; none when the provider is gone."""
         deadline = asyncio.get_running_loop().time() + REDIAL_S
         error: MeshError = PeerUnreachable("The provider was lost.")
         while link.load and asyncio.get_running_loop().time() < deadline:

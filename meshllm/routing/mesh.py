@@ -1,4 +1,4 @@
-"""From a question to the provider that answers it: the gateway's and the chat's mesh."""
+"""From a question to the provider that answers it, for gateway and chat."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ class MeshRouter:
         ids = [provider.id for provider in candidates]
         ordered = order(candidates, {id: self._links.warmth(id) for id in ids})
         failure: NoRoute | None = None
-        for left, provider in zip(range(len(ordered) - 1, -1, -1), ordered, strict=True):
+        for left, provider in zip(
+            range(len(ordered) - 1, -1, -1), ordered, strict=True
+        ):
             try:
                 answer = await self._ask_one(provider, ask)
             except MeshError as error:

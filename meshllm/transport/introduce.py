@@ -1,7 +1,8 @@
 """Introductions: from a sealed offer to a wire whose peer has proven who it is.
 
 The client dials, the provider answers (docs/protocol.md §4, §5). How envelopes travel
-(signaling, LAN, a live path) is the caller's: `Deliver` takes one, `receive` brings one.
+(signaling, LAN, a live path) is the caller's: `Deliver` takes one, `receive` brings
+one.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Introducer:
         self._chain = chain
         self._servers = servers
         self._decide = decide
-        self._on_path = on_path
+        self.on_path = on_path
         self._seen = SeenPaths()
         self._waiting: dict[bytes, asyncio.Future[tuple[Answer, bytes]]] = {}
         self._answering: set[asyncio.Task[None]] = set()
@@ -153,7 +154,7 @@ class Introducer:
             raise PeerUnreachable("Another peer answered than the one that was asked.")
         return answer, digest
 
-    async def receive(
+    def receive(
         self, sender: PeerId, conn: bytes, sealed: bytes, deliver: Deliver
     ) -> None:
         """An envelope came. Strangers' rubbish is logged and dropped, never raised."""
@@ -212,18 +213,20 @@ class Introducer:
             log.warning("no path to %s: %s", who, error or "it took too long")
         else:
             log.info("path from %s (%s)", admission.name, who)
-            assert self._on_path is not None
-            self._on_path(introduced)
+            assert self.on_path is not None
+            self.on_path(introduced)
         finally:
             self._pending[offer.sender] -= 1
             self._pending += Counter()  # drops the zeros
 
     def _admit(self, offer: Offer) -> Admission:
         """Everything that is decided before a peer connection exists."""
-        if self._on_path is None:
+        if self.on_path is None:
             raise NotAllowed("This node shares no models now.", Code.GONE)
         if offer.versions[0] > VERSIONS[1] or offer.versions[1] < VERSIONS[0]:
-            raise NotAllowed("No common protocol version. Update meshllm.", Code.VERSION)
+            raise NotAllowed(
+                "No common protocol version. Update meshllm.", Code.VERSION
+            )
         if (
             self._pending[offer.sender] >= PENDING_PER_PEER
             or self._pending.total() >= PENDING_MAX

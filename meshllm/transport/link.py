@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from meshllm.errors import Code, MeshError, PeerUnreachable, StreamReset
 from meshllm.protocol.events import (
@@ -150,6 +151,8 @@ class Link:
 
         Returns at READY; PeerUnreachable when it does not come within 3 s.
         """
+        if wire.is_closed:
+            raise PeerUnreachable("The path was lost before the session began.")
         self.take(wire)
         if self.session.state is SessionState.NEW:
             self.session.open_on(wire.path)
@@ -177,6 +180,7 @@ class Link:
 
     def on_frames(self, wire: Wire, frames: list[Frame]) -> None:
         self._handle(self.session.receive(wire.path, frames))
+        self._drop_complete()
 
     def wake(self) -> None:
         if self.wire is not None:
@@ -199,6 +203,20 @@ class Link:
         self._streams.pop(stream.id, None)
         self._may_open.set()
         self.wake()
+
+    def describe(self) -> dict[str, Any]:
+        """For `meshllm peers`: the path as it is now."""
+        if self.wire is None:
+            return {"path": None}
+        rtt = self.wire.path.rtt_s
+        return {
+            "path": self.wire.carrier.kind,
+            "candidates": self.wire.carrier.candidates,
+            "relay": self.wire.carrier.kind == "relay",
+            "rtt_ms": None if rtt is None else round(rtt * 1000, 1),
+            "since": int(self.wire.since),
+            "streams": self.load,
+        }
 
     @property
     def is_active(self) -> bool:
@@ -282,11 +300,13 @@ class Link:
                 self.on_closed(code, text)
 
     def _on_sent(self) -> None:
-        if len(self._streams) > len(self.session.mux):
-            self._drop_complete()
+        self._drop_complete()
         self._handle(self.session.mux.take_writable())
 
     def _drop_complete(self) -> None:
+        """Streams that the session has forgotten because both sides are done."""
+        if len(self._streams) <= len(self.session.mux):
+            return
         for id in [id for id in self._streams if id not in self.session.mux]:
             del self._streams[id]
         self._may_open.set()

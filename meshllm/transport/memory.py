@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import ClassVar
 
 
 class MemoryCarrier:
     """Delivers in a later turn of the loop; `cut` loses everything from then on."""
 
     kind = "host"
+    candidates: ClassVar[dict[str, str]] = {"local": "memory", "remote": "memory"}
 
     def __init__(self) -> None:
         self.on_message: Callable[[bytes], None] = lambda message: None

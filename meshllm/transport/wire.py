@@ -1,14 +1,15 @@
 """A wire: one path on the carrier that moves its messages.
 
 Turns the carrier's callbacks and the clock into calls of the pure `Path`, and sends
-what the path builds. Messages are built only while the carrier's buffer is empty, so that
-what piles up meanwhile leaves as one message instead of many (adaptive batching).
+what the path builds. Messages are built only while the carrier's buffer is empty, so
+that what piles up meanwhile leaves as one message, not many (adaptive batching).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,6 +37,11 @@ class Carrier(Protocol):
         """`host`, `srflx`, `prflx`, `relay` or `lan`."""
         ...
 
+    @property
+    def candidates(self) -> dict[str, str]:
+        """`local` and `remote`: kind and address of the pair in use."""
+        ...
+
     def send(self, message: bytes) -> None: ...
     async def close(self) -> None: ...
 
@@ -53,6 +59,7 @@ class Wire:
         self.on_closed: Callable[[Wire, str], None] = lambda wire, reason: None
         self.on_sent: Callable[[], None] = lambda: None
         self.is_closed = False
+        self.since = time.time()
         self._silent_s = silent_s
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()

@@ -1,0 +1,311 @@
+"""A running node: who it is, whom it knows, and the ways to them, composed.
+
+`share` makes it a provider; `mesh` asks the others. Both can run in one process, and
+several processes can be one node at the same time, each with its own `conn`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from meshllm.errors import ConfigError, MeshError, NotAllowed, PeerUnreachable
+from meshllm.identity import Identity
+from meshllm.membership import Membership
+from meshllm.protocol.signals import Welcome
+from meshllm.provider.host import Host
+from meshllm.routing.links import Links
+from meshllm.routing.mesh import MeshRouter
+from meshllm.routing.roster import Provider, Roster, Trust
+from meshllm.transport.introduce import VERSIONS, Introduced, Introducer
+from meshllm.transport.peer import IceServer
+from meshllm.transport.signaling import SignalingClient, SignalingHandlers
+from meshllm.trust.admission import Admission
+from meshllm.trust.grants import Announcement
+from meshllm.trust.keys import PeerId
+
+log = logging.getLogger(__name__)
+
+NO_MESH = "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one."
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """`trust`: `owner`, `members` or peer ids, as `--trust` takes them."""
+
+    home: Path
+    trust: tuple[str, ...] = ("members",)
+    lan: bool = True
+    peers: tuple[str, ...] = ()
+    relay_only: bool = False
+    direct_only: bool = False
+
+
+@dataclass(slots=True)
+class _Hub:
+    """What the signaling server last told us."""
+
+    connected: bool = False
+    reason: str | None = None
+    servers: tuple[IceServer, ...] = ()
+    since: float = field(default_factory=time.time)
+
+
+class Node:
+    """Use it as an async context manager; leaving it ends every session."""
+
+    def __init__(self, options: NodeOptions) -> None:
+        membership = Membership.load(options.home)
+        if membership is None:
+            raise ConfigError(NO_MESH)
+        self.options = options
+        self.membership = membership
+        self.identity = Identity.load(options.home)
+        self.conn = secrets.token_bytes(16)
+        self.roster = Roster(self._decide)
+        self.host: Host | None = None
+        self._hub = _Hub()
+        self._first_welcome = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+        self._background: list[asyncio.Task[None]] = []
+        self.introducer = Introducer(
+            self.identity,
+            self.conn,
+            chain=lambda: self.membership.chain,
+            servers=lambda: self._hub.servers,
+            decide=self._decide,
+        )
+        self.links = Links(self._dial, self.roster.get)
+        trust = Trust.parse(options.trust, self.identity.id)
+        self.mesh = MeshRouter(self.roster, self.links, trust, state=self.status)
+        self.signaling = self._signaling_client()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        if self.signaling is not None:
+            self._run(self.signaling.run(), "signaling")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.host is not None:
+            await self.host.close()
+        await self.links.close()
+        await self.introducer.close()
+        for task in self._background:
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def joined(self, timeout_s: float = 10.0) -> None:
+        """Until the mesh's roster is known. PeerUnreachable says why it is not."""
+        if self.signaling is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._first_welcome.wait()
+        except TimeoutError:
+            raise PeerUnreachable(
+                f"No answer from the signaling server {self.membership.hub}: "
+                f"{self._hub.reason or 'it is silent'}."
+            ) from None
+
+    async def share(self, host: Host) -> None:
+        """Become the provider of this node: answer offers, announce what is there."""
+        self.host = host
+        self.introducer.on_path = host.sessions.on_path
+        host.on_models = self._announce_soon
+        self._run(host.watch(), "models")
+        await self._announce()
+
+    def status(self) -> dict[str, Any]:
+        """This node in one JSON object."""
+        admission = self.membership.admission(int(time.time()))
+        return {
+            "id": str(self.identity.id),
+            "name": admission.name,
+            "role": admission.role.value,
+            "provisional": admission.ticket is not None,
+            "mesh": str(self.membership.mesh),
+            "signaling": {
+                "url": self.membership.hub,
+                "connected": self._hub.connected,
+                "reason": self._hub.reason,
+                "since": int(self._hub.since),
+            },
+            "shares": self.host.status() if self.host else None,
+        }
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Everybody we see: providers of the roster, and whoever is connected to us."""
+        rows = [self._provider_row(provider) for provider in self.roster.providers]
+        if self.host is not None:
+            rows += self.host.guest_rows()
+        return rows
+
+    def _provider_row(self, provider: Provider) -> dict[str, Any]:
+        link = self.links.peek(provider.id)
+        return {
+            "id": str(provider.id),
+            "name": provider.name,
+            "role": provider.admission.role.value,
+            "direction": "provider",
+            "models": [model.name for model in provider.models],
+        } | (link.describe() if link else {"path": None})
+
+    # Trust
+
+    def _decide(self, chain: Sequence[str], id: PeerId) -> Admission:
+        return self.membership.decide(chain, id, int(time.time()))
+
+    def _recheck(self) -> None:
+        if self.host is not None:
+            self.host.recheck()
+
+    # Ways
+
+    async def _dial(self, provider: Provider) -> Introduced:
+        if self.signaling is None:
+            raise PeerUnreachable("This node has no way to reach others yet.")
+        return await self.introducer.dial(provider.announcement, self.signaling.deliver)
+
+    def _signaling_client(self) -> SignalingClient | None:
+        if self.membership.hub is None or self.membership.hub_key is None:
+            return None
+        handlers = SignalingHandlers(
+            on_welcome=self._on_welcome,
+            on_roster=self._on_roster,
+            on_signal=self._on_signal,
+            on_card=self._on_card,
+            on_membership=self._on_membership,
+            on_statement=self._on_statement,
+            on_revocations=self._on_revocations,
+            on_state=self._on_state,
+        )
+        return SignalingClient(
+            self.membership.hub,
+            self.membership.hub_key,
+            self.identity,
+            self.conn,
+            lambda: self.membership.chain,
+            handlers=handlers,
+        )
+
+    def _on_state(self, connected: bool, reason: str | None) -> None:
+        self._hub.connected, self._hub.reason = connected, reason
+        self._hub.since = time.time()
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        self._hub.servers = tuple(
+            IceServer(ice.urls, ice.username, ice.credential) for ice in welcome.ice
+        )
+        if welcome.statement is not None:
+            self._on_statement(welcome.statement)
+        if welcome.revocations is not None:
+            self._on_revocations(welcome.revocations)
+        self.roster.clear()
+        self._on_roster(welcome.roster, ())
+        self._first_welcome.set()
+
+    def _on_roster(self, joined: Sequence[str], left: Sequence[PeerId]) -> None:
+        for id in left:
+            self.roster.remove(id)
+        for token in joined:
+            try:
+                self.roster.put(token)
+            except MeshError as error:
+                log.warning("an announcement was refused: %s", error)
+
+    def _on_signal(self, sender: PeerId, conn: bytes, sealed: bytes) -> None:
+        assert self.signaling is not None
+        self.introducer.receive(sender, conn, sealed, self.signaling.deliver)
+
+    def _on_statement(self, token: str) -> None:
+        self._learn("statement", self.membership.newer_statement, token)
+
+    def _on_revocations(self, token: str) -> None:
+        self._learn("list of revocations", self.membership.newer_revocations, token)
+        self._recheck()
+
+    def _on_card(self, chain: tuple[str, ...], conflict: bool) -> None:
+        """We issued this ticket: give its bearer a membership, at once."""
+        if conflict:
+            log.warning(
+                "a ticket of ours was used by a second node, which was refused: "
+                "somebody else has the link"
+            )
+            return
+        self._learn("card", self._issue, chain)
+
+    def _issue(self, chain: tuple[str, ...]) -> None:
+        assert self.signaling is not None
+        token = self.membership.issue(chain, int(time.time()))
+        self._run(self._grant(token), "grant")
+
+    async def _grant(self, token: str) -> None:
+        assert self.signaling is not None
+        try:
+            await self.signaling.grant(token)
+        except MeshError as error:
+            log.warning("a membership could not be handed over: %s", error)
+
+    def _on_membership(self, token: str, statement: str) -> None:
+        def accept(token: str) -> None:
+            self.membership.accept(token, statement, int(time.time()))
+            log.info("this node is now %s", self.status()["role"])
+            self._announce_soon()
+
+        self._learn("membership", accept, token)
+
+    # Sharing
+
+    def _announce_soon(self) -> None:
+        if self.host is not None:
+            self._run(self._announce(), "announce")
+
+    async def _announce(self) -> None:
+        assert self.host is not None
+        if self.signaling is None:
+            return
+        announcement = Announcement(
+            mesh=self.membership.mesh,
+            id=self.identity.id,
+            conn=self.conn,
+            box=self.identity.box.public_key.encode(),
+            versions=VERSIONS,
+            backend=self.host.backend.kind,
+            parallel=self.host.slots.parallel,
+            models=tuple(self.host.models[:MODELS_MAX]),
+            chain=tuple(self.membership.chain),
+            ts=int(time.time()),
+        )
+        try:
+            await self.signaling.announce(announcement.sign(self.identity.signing))
+        except NotAllowed:
+            raise
+        except MeshError as error:
+            log.warning("not announced yet: %s", error)
+
+    # Inside
+
+    def _learn(self, what: str, take: Callable[[Any], object], value: object) -> None:
+        """Something the hub passed on; it may be anything."""
+        try:
+            take(value)
+        except MeshError as error:
+            log.warning("a %s was refused: %s", what, error)
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._tasks.create_task(work, name=name)
+        self._background.append(task)
+        task.add_done_callback(self._background.remove)
