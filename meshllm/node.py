@@ -33,6 +33,7 @@ from meshllm.trust.keys import PeerId
 
 log = logging.getLogger(__name__)
 
+MODELS_MAX = 256
 NO_MESH = "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one."
 
 
