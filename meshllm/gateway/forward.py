@@ -6,6 +6,8 @@ import asyncio
 import logging
 import math
 import re
+import socket
+import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -35,6 +37,9 @@ CONTENT_TYPE = re.compile(
 )
 
 
+NO_LINGER = struct.pack("ii", 1, 0)  # close sends a reset at once
+
+
 async def forward(call: Call) -> web.StreamResponse:
     """Answers a POST whose body names a model."""
     if REQUEST_ID in call.request.headers:
@@ -49,7 +54,7 @@ async def forward(call: Call) -> web.StreamResponse:
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """The whole body, <= 32 MiB. Raises BadRequest (400, 413, 415)."""
+    """The whole body, <= 32 MiB. Raises BadRequest (413, 415)."""
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
         raise BadRequest("Send the request without Content-Encoding.", 415)
@@ -59,13 +64,10 @@ async def read_body(request: web.BaseRequest) -> bytes:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun
     body = bytearray()
-    try:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                raise _too_large()
-    except web.RequestPayloadError as exc:
-        raise BadRequest(f"The request body is not valid HTTP: {exc}") from exc
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            raise _too_large()
     return bytes(body)
 
 
@@ -188,8 +190,13 @@ async def _start(call: Call, status: int, content_type: str) -> web.StreamRespon
 
 
 def _break_off(call: Call, response: web.StreamResponse) -> web.StreamResponse:
-    """Ends the connection so that no program takes the answer for a whole one."""
+    """Ends the connection so that no program takes the answer for a whole one.
+
+    By a reset, because to HTTP/1.0 an orderly end is the end of the answer.
+    """
     transport = call.request.transport
     if transport is not None:
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         transport.abort()
     return response
