@@ -1,0 +1,145 @@
+"""Strict JSON, and the fields of objects that strangers send.
+
+One reading for everyone: what is ambiguous, unknown or out of bounds is refused.
+docs/protocol.md §1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from meshllm.errors import MeshError, RemoteProtocolError
+from meshllm.trust.keys import b64decode
+
+INTEGER_MAX = 1 << 53
+NAME_MAX = 64
+
+
+def parse_object(data: bytes, *, max_bytes: int, max_depth: int = 16) -> dict[str, Any]:
+    """One JSON object. RemoteProtocolError says what is wrong with it."""
+    if len(data) > max_bytes:
+        raise RemoteProtocolError(f"{len(data)} bytes of JSON; {max_bytes} are allowed")
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no, parse_int=_integer
+        )
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError("this is not JSON") from error
+    if not isinstance(value, dict):
+        raise RemoteProtocolError("a JSON object was expected")
+    _check(value, max_depth)
+    return value
+
+
+def take(
+    fields: Mapping[str, Any], readers: Mapping[str, Callable[[Any], Any]]
+) -> dict[str, Any]:
+    """Every field read by its reader; exactly those keys. RemoteProtocolError else."""
+    if fields.keys() != readers.keys():
+        odd = sorted(fields.keys() ^ readers.keys())
+        raise RemoteProtocolError(f"missing or unknown fields: {', '.join(odd)[:200]}")
+    read = {}
+    for key, reader in readers.items():
+        try:
+            read[key] = reader(fields[key])
+        except MeshError as error:
+            raise RemoteProtocolError(f"field {key}: {error}") from error
+    return read
+
+
+def integer(low: int = 0, high: int = INTEGER_MAX) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise RemoteProtocolError(f"an integer from {low} to {high} expected")
+        return value
+
+    return read
+
+
+def text(most: int, least: int = 0) -> Callable[[Any], str]:
+    """`least` to `most` characters, none of them a control character."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not least <= len(value) <= most:
+            raise RemoteProtocolError(f"text of {least} to {most} characters expected")
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value):
+            raise RemoteProtocolError("text without control characters expected")
+        return value
+
+    return read
+
+
+name = text(NAME_MAX, 1)
+
+
+def boolean(value: Any) -> bool:
+    if type(value) is not bool:
+        raise RemoteProtocolError("true or false expected")
+    return value
+
+
+def b64(size: int) -> Callable[[Any], bytes]:
+    return lambda value: b64decode(value, size)
+
+
+def nullable(reader: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else reader(value)
+
+
+def listed(
+    reader: Callable[[Any], Any], most: int, least: int = 0
+) -> Callable[[Any], tuple[Any, ...]]:
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            raise RemoteProtocolError(f"a list of {least} to {most} expected")
+        return tuple(reader(item) for item in value)
+
+    return read
+
+
+def nested(build: Callable[[dict[str, Any]], Any]) -> Callable[[Any], Any]:
+    """An object inside an object."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise RemoteProtocolError("a JSON object expected")
+        return build(value)
+
+    return read
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a repeated key")
+    return found
+
+
+def _no(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 17:  # -9007199254740992 has 17
+        raise ValueError("an integer beyond 2^53")
+    return int(digits)
+
+
+def _check(value: Any, depth: int) -> None:
+    """Depth, the size of integers, and that every string is text."""
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise RemoteProtocolError("JSON that is nested too deeply")
+        if isinstance(value, dict):
+            for key in value:
+                _check(key, depth - 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, depth - 1)
+    elif isinstance(value, str):
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise RemoteProtocolError("JSON with a lone surrogate")
+    elif type(value) is int and not -INTEGER_MAX <= value <= INTEGER_MAX:
+        raise RemoteProtocolError("an integer beyond 2^53")
