@@ -30,7 +30,10 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
-    """Reset by the peer, or with the session. Nothing more comes of this stream."""
+    """Reset by the peer, or with the session. Nothing more comes of this stream.
+
+    Not said of a stream whose two ways have both had their FIN: that one is complete.
+    """
 
     stream: int
     code: Code

@@ -21,6 +21,8 @@ ENVELOPE_MAX = 12_288
 RESUME_STREAMS_MAX = 128
 DATA_OVERHEAD = HEADER + 4 + 8 + 1
 DATA_MAX = MESSAGE_MAX - DATA_OVERHEAD
+HELLO_SIZE = HEADER + 1 + 32 + 64
+ACK_SIZE = HEADER + 4 + 8 + 8
 
 OPEN_STATE, FIN_STATE, RESET_STATE = 0, 1, 2
 
@@ -162,7 +164,7 @@ _CLOSE = struct.Struct(">H")
 
 
 def encode(frame: Frame) -> bytes:
-    """The frame with its header. LocalProtocolError when it is too large."""
+    """The frame with its header. LocalProtocolError when no peer would take it."""
     match frame:
         case Data(stream, off, fin, payload):
             size = _DATA_BODY.size + len(payload)
@@ -174,7 +176,7 @@ def encode(frame: Frame) -> bytes:
         case PathAck(rx):
             return _frame(0x13, _PATHACK.pack(rx))
         case Hello(role, nonce_reveal, sig):
-            return _frame(0x01, bytes([role]) + nonce_reveal + sig)
+            return _sized(0x01, bytes([role]) + nonce_reveal + sig, 97, 97)
         case Open(session, epoch):
             return _frame(0x02, _OPEN.pack(session, epoch))
         case Resume(session, epoch, streams):
@@ -194,11 +196,11 @@ def encode(frame: Frame) -> bytes:
         case GoAway(last_stream, code, text):
             return _frame(0x23, _GOAWAY.pack(last_stream, code) + _text(text))
         case Signal(envelope):
-            return _frame(0x24, envelope)
+            return _sized(0x24, envelope, 1, ENVELOPE_MAX)
         case Close(code, text):
             return _frame(0x25, _CLOSE.pack(code) + _text(text))
         case Info(stream, json):
-            return _frame(0x80, _ID.pack(stream) + json)
+            return _sized(0x80, _ID.pack(stream) + json, 4, INFO_MAX)
 
 
 def decode(message: bytes) -> list[Frame]:
@@ -229,9 +231,13 @@ def decode(message: bytes) -> list[Frame]:
 
 
 def _frame(kind: int, payload: bytes) -> bytes:
-    if HEADER + len(payload) > MESSAGE_MAX:
-        raise LocalProtocolError(f"a frame of type {kind:#x} and {len(payload)} bytes")
     return _HEADER.pack(kind, len(payload)) + payload
+
+
+def _sized(kind: int, payload: bytes, least: int, most: int) -> bytes:
+    if not least <= len(payload) <= most:
+        raise LocalProtocolError(f"a frame of type {kind:#x} and {len(payload)} bytes")
+    return _frame(kind, payload)
 
 
 def _pack_states(states: tuple[StreamState, ...]) -> bytes:
@@ -267,7 +273,7 @@ def _decode(kind: int, body: bytes) -> Frame | None:
 def _decode_control(kind: int, body: bytes) -> Frame | None:
     match kind:
         case 0x01:
-            _exactly(body, 97)
+            _exactly(body, HELLO_SIZE - HEADER)
             return Hello(body[0], body[1:33], body[33:])
         case 0x02:
             return Open(*_OPEN.unpack(body))
@@ -333,6 +339,8 @@ def _unpack_states(body: bytes, at: int, count: int) -> tuple[StreamState, ...]:
     states = tuple(StreamState(*fields) for fields in _STATE.iter_unpack(body[at:]))
     if any(s.state > RESET_STATE or max(s.rx, s.max) > OFFSET_MAX for s in states):
         raise ValueError("a stream's state")
+    if len({s.stream for s in states}) != count:
+        raise ValueError("a stream listed twice")
     return states
 
 

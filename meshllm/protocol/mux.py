@@ -8,32 +8,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from meshllm.errors import Code, LocalProtocolError, RemoteProtocolError
 from meshllm.protocol.events import Event, Opened, Received, StreamEnded, Writable
 from meshllm.protocol.frames import (
     FIN_STATE,
     OPEN_STATE,
+    RESET_STATE,
+    RESUME_STREAMS_MAX,
     Ack,
     Data,
     Reset,
     StreamState,
 )
-from meshllm.protocol.streams import REPLAY_MAX, UNSENT_MAX, RecvHalf, SendHalf
+from meshllm.protocol.streams import REPLAY_MAX, UNSENT_MAX, SendHalf, Stream
 
 STREAMS_MAX = 64
 PEER_REPLAY_MAX = 4 << 20
 SLOW_READER_S = 60.0
 RESETS_KEPT = 64  # told again after a RESUME, should the first telling be lost
-
-
-@dataclass(slots=True)
-class _Stream:
-    send: SendHalf
-    recv: RecvHalf
-    is_paused: bool = False  # its writer was told to wait
-    blocked_at: float | None = None
 
 
 class Mux:
@@ -45,11 +38,14 @@ class Mux:
         self.held = 0  # bytes kept for replay, over all streams
         self._is_client = is_client
         self._say = say
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._resets: OrderedDict[int, Reset] = OrderedDict()
-        # Ordered sets of ids: who has DATA to send, who owes the peer an ACK.
+        self._refusal: tuple[Code, str] | None = None
+        # Ordered sets of ids: who has DATA to send, who owes the peer an ACK, and whose
+        # writer was told to wait (also when the stream has gone meanwhile).
         self._sendable: OrderedDict[int, None] = OrderedDict()
         self._ackable: OrderedDict[int, None] = OrderedDict()
+        self._paused: dict[int, None] = {}
 
     def __contains__(self, stream: int) -> bool:
         return stream in self._streams
@@ -63,8 +59,10 @@ class Mux:
         """Client: a new stream's id."""
         if len(self._streams) >= STREAMS_MAX:
             raise LocalProtocolError(f"more than {STREAMS_MAX} streams")
-        self._add(self.last_stream + 1)
-        return self.last_stream
+        id = self.last_stream + 1
+        self._add(id, Stream(id, is_announced=False))
+        self._mark_sendable(id, self._streams[id])
+        return id
 
     def write(self, stream: int, data: bytes) -> None:
         """Ignored when the stream has ended: its writer is told by an event."""
@@ -85,13 +83,11 @@ class Mux:
         acknowledged, which would be lost with us.
         """
         found = self._streams.get(stream)
-        if found is None:
+        if found is None or self._has_room(found.send):
+            self._paused.pop(stream, None)
             return True
-        may = found.send.unacked < REPLAY_MAX and self.held < PEER_REPLAY_MAX
-        if self.is_live:
-            may = may and found.send.unsent < UNSENT_MAX
-        found.is_paused = not may
-        return may
+        self._paused[stream] = None
+        return False
 
     def consume(self, stream: int, count: int) -> None:
         """The reader holds these bytes safely: acknowledge, and grant more."""
@@ -101,11 +97,11 @@ class Mux:
 
     def reset(self, stream: int, code: Code, text: str, *, retryable: bool) -> None:
         """End it now, both ways. Nothing to do when it has ended."""
-        if self._pop(stream):
+        found = self._pop(stream)
+        self._paused.pop(stream, None)
+        if found is not None and found.send.is_announced:
             frame = Reset(stream, code, retryable, text)
-            self._resets[stream] = frame
-            if len(self._resets) > RESETS_KEPT:
-                self._resets.popitem(last=False)
+            self._keep(frame)
             self._say(frame)
 
     # What a path takes
@@ -131,66 +127,88 @@ class Mux:
         return None
 
     def take_writable(self) -> list[Event]:
-        """Writers that waited and may go on, now that something was sent."""
-        return [
-            Writable(id)
-            for id, stream in self._streams.items()
-            if stream.is_paused and self.can_write(id)
-        ]
+        """Writers that waited and may go on; ask when something was sent."""
+        return [Writable(id) for id in list(self._paused) if self.can_write(id)]
 
     # Frames
 
     def on_data(self, frame: Data) -> list[Event]:
-        events: list[Event] = []
         stream = self._streams.get(frame.stream)
         if stream is None:
-            if frame.stream <= self.last_stream:
-                return events  # it ended here while this was under way
-            stream = self.on_opened(frame.stream)
-            events.append(Opened(frame.stream))
+            return self._on_first(frame)
         had_fin = stream.recv.size is not None
         data = stream.recv.on_data(frame)
-        fin = stream.recv.size is not None and not had_fin
-        if data or fin:
-            events.append(Received(frame.stream, data, fin))
         self._mark_ackable(frame.stream, stream)
-        return events
+        fin = stream.recv.size is not None and not had_fin
+        return [Received(frame.stream, data, fin)] if data or fin else []
 
-    def on_opened(self, stream: int) -> _Stream:
-        """The peer's first word of a stream."""
+    def _on_first(self, frame: Data) -> list[Event]:
+        id = frame.stream
+        if id <= self.last_stream:
+            return []  # it ended here while this was under way
         if self._is_client:
-            raise RemoteProtocolError("a stream that was never opened")
-        if len(self._streams) >= STREAMS_MAX:
-            raise RemoteProtocolError(f"more than {STREAMS_MAX} streams")
-        return self._add(stream)
+            raise RemoteProtocolError("DATA of a stream that was never opened")
+        if self._refusal is not None:
+            self._refuse(id)
+            self._say(self._resets[id])
+            return []
+        self._check_limit()
+        stream = Stream(id, is_announced=True)
+        data = stream.recv.on_data(frame)  # raises before anything is kept
+        self._add(id, stream)
+        self._mark_ackable(id, stream)
+        fin = stream.recv.size is not None
+        received = [Received(id, data, fin)] if data or fin else []
+        return [Opened(id), *received]
 
     def on_ack(self, frame: Ack) -> list[Event]:
-        stream = self._streams.get(frame.stream)
+        id = frame.stream
+        stream = self._streams.get(id)
         if stream is None:
-            if frame.stream > self.last_stream:
+            if id > self.last_stream:
                 raise RemoteProtocolError("ACK of a stream that was never opened")
             return []
-        held = stream.send.unacked
+        was_full = self.held >= PEER_REPLAY_MAX
+        held, limit = stream.send.unacked, stream.send.limit
         stream.send.on_ack(frame.ack, frame.max)
         self.held -= held - stream.send.unacked
-        self._mark_sendable(frame.stream, stream)
-        self._forget_if_complete(frame.stream, stream)
-        if stream.is_paused and self.can_write(frame.stream):
-            return [Writable(frame.stream)]
-        return []
+        if stream.send.limit > limit:
+            stream.blocked_at = None
+        self._mark_sendable(id, stream)
+        self._forget_if_complete(id, stream)
+        if was_full:  # what this stream gave back may be what others wait for
+            return self.take_writable()
+        return [Writable(id)] if id in self._paused and self.can_write(id) else []
 
     def on_reset(self, frame: Reset) -> list[Event]:
-        if frame.stream > self.last_stream:
-            if self._is_client:
-                raise RemoteProtocolError("RESET of a stream that was never opened")
-            self.last_stream = frame.stream  # cancelled before its first byte left
-        if self._pop(frame.stream) is None:
+        """RESET of a stream that is done, or was never begun, changes nothing."""
+        if self._is_client and frame.stream > self.last_stream:
+            raise RemoteProtocolError("RESET of a stream that was never opened")
+        stream = self._pop(frame.stream)
+        if stream is None:
             return []
-        return [StreamEnded(frame.stream, frame.code, frame.text, frame.retryable)]
+        events: list[Event] = []
+        if not stream.is_done:
+            self._paused.pop(frame.stream, None)
+            end = StreamEnded(frame.stream, frame.code, frame.text, frame.retryable)
+            events.append(end)
+        return events + self.take_writable()
 
     def end_all(self, code: Code, text: str) -> list[Event]:
-        ids = list(self._streams)
-        return [e for id in ids for e in self.on_reset(Reset(id, code, False, text))]
+        return self.end_above(0, code, text, retryable=False)
+
+    def end_above(
+        self, last: int, code: Code, text: str, *, retryable: bool
+    ) -> list[Event]:
+        """Ends the streams after `last` on this side alone."""
+        ids = [id for id in self._streams if id > last]
+        return [
+            e for id in ids for e in self.on_reset(Reset(id, code, retryable, text))
+        ]
+
+    def refuse_new(self, code: Code, text: str) -> None:
+        """Provider: reset the streams that begin from now on, to be asked elsewhere."""
+        self._refusal = (code, text)
 
     def end_slow(self, now: float) -> list[Event]:
         """Resets the streams whose reader has granted nothing for 60 s."""
@@ -209,16 +227,29 @@ class Mux:
     # Resuming
 
     def states(self) -> tuple[StreamState, ...]:
-        """What we hold of every stream, for RESUME and READY."""
-        return tuple(
-            StreamState(
-                id,
-                stream.recv.rx,
-                stream.recv.max,
-                OPEN_STATE if stream.recv.size is None else FIN_STATE,
-            )
-            for id, stream in self._streams.items()
-        )
+        """What we hold of every stream, for RESUME and READY; it announces them."""
+        states = []
+        for id, stream in self._streams.items():
+            stream.send.is_announced = True
+            state = OPEN_STATE if stream.recv.size is None else FIN_STATE
+            states.append(StreamState(id, stream.recv.rx, stream.recv.max, state))
+        return tuple(states)
+
+    def check(self, states: tuple[StreamState, ...]) -> None:
+        """RemoteProtocolError: this side cannot go on from what the peer holds."""
+        if not self._is_client and len(states) > STREAMS_MAX:
+            raise RemoteProtocolError(f"more than {STREAMS_MAX} streams")
+        for state in states:
+            stream = self._streams.get(state.stream)
+            if stream is not None:
+                can = stream.send.can_rewind(state.rx)
+            else:
+                known = state.stream <= self.last_stream
+                can = known or (not self._is_client and state.rx == 0)
+            if not can:
+                raise RemoteProtocolError(
+                    f"stream {state.stream}: cannot resume at {state.rx}"
+                )
 
     def on_new_path(self) -> None:
         """Reports may have been lost with the old path; nothing is sent yet."""
@@ -245,24 +276,51 @@ class Mux:
 
     def on_listed(self, states: Iterable[StreamState]) -> list[Event]:
         """Provider: the client's list in RESUME. What it left out is cancelled."""
-        listed = {state.stream for state in states}
+        listed = {s.stream for s in states if s.state != RESET_STATE}
         events: list[Event] = []
         for id in [id for id in self._streams if id not in listed]:
-            events += self.on_reset(Reset(id, Code.CANCELLED, False, "cancelled"))
-        for id in sorted(listed):
-            if id > self.last_stream:
-                self.on_opened(id)
+            text = "The caller went on without this stream."
+            events += self.on_reset(Reset(id, Code.CANCELLED, False, text))
+        for id in sorted(id for id in listed if id > self.last_stream):
+            if self._refusal is None:
+                self._add(id, Stream(id, is_announced=True))
                 events.append(Opened(id))
+            else:
+                self._refuse(id)
         return events
 
     # Inside
 
-    def _add(self, id: int) -> _Stream:
-        self.last_stream = id
-        self._streams[id] = _Stream(SendHalf(id), RecvHalf(id))
-        return self._streams[id]
+    def _has_room(self, send: SendHalf) -> bool:
+        if send.unacked >= REPLAY_MAX or self.held >= PEER_REPLAY_MAX:
+            return False
+        return not self.is_live or send.unsent < UNSENT_MAX
 
-    def _pop(self, id: int) -> _Stream | None:
+    def _check_limit(self) -> None:
+        """Complete streams do not count: the client may have forgotten them already,
+        while what we owe it of them waits to leave."""
+        if len(self._streams) < STREAMS_MAX:
+            return
+        running = sum(not stream.is_complete for stream in self._streams.values())
+        if running >= STREAMS_MAX or len(self._streams) >= RESUME_STREAMS_MAX:
+            raise RemoteProtocolError(f"more than {STREAMS_MAX} streams")
+
+    def _refuse(self, id: int) -> None:
+        assert self._refusal is not None
+        code, text = self._refusal
+        self.last_stream = id
+        self._keep(Reset(id, code, True, text))
+
+    def _keep(self, frame: Reset) -> None:
+        self._resets[frame.stream] = frame
+        if len(self._resets) > RESETS_KEPT:
+            self._resets.popitem(last=False)
+
+    def _add(self, id: int, stream: Stream) -> None:
+        self.last_stream = id
+        self._streams[id] = stream
+
+    def _pop(self, id: int) -> Stream | None:
         self._sendable.pop(id, None)
         self._ackable.pop(id, None)
         stream = self._streams.pop(id, None)
@@ -270,14 +328,14 @@ class Mux:
             self.held -= stream.send.unacked
         return stream
 
-    def _mark_sendable(self, id: int, stream: _Stream) -> None:
+    def _mark_sendable(self, id: int, stream: Stream) -> None:
         if stream.send.is_sendable:
             self._sendable.setdefault(id)
 
-    def _mark_ackable(self, id: int, stream: _Stream) -> None:
+    def _mark_ackable(self, id: int, stream: Stream) -> None:
         if stream.recv.is_report_due:
             self._ackable.setdefault(id)
 
-    def _forget_if_complete(self, id: int, stream: _Stream) -> None:
+    def _forget_if_complete(self, id: int, stream: Stream) -> None:
         if stream.send.is_complete and stream.recv.is_reported:
             self._pop(id)

@@ -10,18 +10,23 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from meshllm.errors import LocalProtocolError, RemoteProtocolError
+from meshllm.errors import RemoteProtocolError
 from meshllm.protocol.frames import (
+    ACK_SIZE,
     DATA_OVERHEAD,
+    HELLO_SIZE,
     MESSAGE_MAX,
     Ack,
     Data,
     Frame,
     Hello,
+    Info,
+    Open,
     Pad,
     PathAck,
     Ping,
     Pong,
+    Resume,
     decode,
     encode,
 )
@@ -35,6 +40,7 @@ DETACH_S = 30.0  # the provider gives the path up: background tabs sleep that lo
 PAD_S = 0.010
 PADS = 3  # after FIN: a lost last packet else waits SCTP's 1 s minimum timeout
 CONTROL_PER_S = 1_000
+CONTROL_HELD_MAX = 262_144  # answers to a peer that asks on and on but never reads
 
 
 class PathState(Enum):
@@ -47,7 +53,7 @@ class PathState(Enum):
 class Source(Protocol):
     """What fills messages: the session while the path is its active one."""
 
-    def take_control(self) -> Frame | None: ...
+    def take_control(self) -> Ack | None: ...
     def take_data(self, room: int) -> Data | None: ...
 
 
@@ -80,18 +86,19 @@ class Path:
 
         RemoteProtocolError, or what `verify` raises: the path must be closed.
         """
+        if self.state is PathState.CLOSED:
+            return []  # fenced: a newer path has taken over
         self._heard_at = now
-        frames = decode(message)
         if self.state is PathState.HELLO:
-            self._on_hello(frames)
+            self._on_hello(message, now)
             return []
         out: list[Frame] = []
-        for frame in frames:
+        for frame in decode(message):
             match frame:
                 case Data():
                     self._received += DATA_OVERHEAD + len(frame.payload)
                     out.append(frame)
-                case Ack():
+                case Ack() | Info():
                     out.append(frame)
                 case PathAck(rx):
                     self._on_path_ack(rx)
@@ -102,21 +109,30 @@ class Path:
         if self._received - self._reported >= WINDOW_STEP:
             self._reported = self._received
             self.queue(PathAck(self._received))
+        if self._control_size > CONTROL_HELD_MAX:
+            raise RemoteProtocolError("a peer that asks on but does not read")
+        if out and self.state is PathState.STANDBY:
+            self._check_first(out[0])
         return out
 
     def queue(self, frame: Frame) -> None:
         """A control frame, sent before any DATA and outside the window."""
         self._control.append(encode(frame))
+        self._control_size += len(self._control[-1])
 
     def next_message(self, now: float) -> bytes | None:
         """The next message to send, or None when there is nothing or no window."""
         if self._started_at is None:
             self._started_at = now
+        if self.state is PathState.CLOSED:
+            return None
         parts: list[bytes] = []
         room = self._take_queued(parts, MESSAGE_MAX)
-        if self.source is not None and self.state is PathState.ACTIVE:
-            room = self._take_control(parts, room)
-            self._take_data(parts, room, now)
+        # While a queued frame waits for the next message nothing may overtake it:
+        # READY, above all, comes before the first DATA.
+        if self.source is not None and not self._control:
+            room = self._take_acks(self.source, parts, room)
+            self._take_data(self.source, parts, room, now)
         if not parts and self._pads_left and now >= self._pad_at:
             self._pads_left -= 1
             self._pad_at = now + PAD_S
@@ -127,9 +143,7 @@ class Path:
         """Queues a PING when the client has heard nothing for 2 s."""
         due = self._ping_due()
         if due is not None and now >= due:
-            self._ping_id = (self._ping_id + 1) & 0xFFFFFFFF
-            self._ping_at = now
-            self.queue(Ping(self._ping_id))
+            self._ping(now)
 
     def next_time(self) -> float | None:
         """When `on_time` or `next_message` has something to do by itself."""
@@ -153,18 +167,29 @@ class Path:
         return WINDOW - (self._sent - self._acked)
 
     def _ping_due(self) -> float | None:
-        if not self._is_client or self._heard_at is None:
+        if self._ping_at is None or self.state is PathState.CLOSED:
             return None
-        pinged_at = self._heard_at if self._ping_at is None else self._ping_at
-        return max(self._heard_at, pinged_at) + PING_S
+        return max(self._heard_at or 0.0, self._ping_at) + PING_S
 
-    def _on_hello(self, frames: list[Frame]) -> None:
+    def _ping(self, now: float) -> None:
+        self._ping_id = (self._ping_id + 1) & 0xFFFFFFFF
+        self._ping_at = now
+        self.queue(Ping(self._ping_id))
+
+    def _on_hello(self, message: bytes, now: float) -> None:
+        frames = decode(message) if len(message) == HELLO_SIZE else []
         match frames:
             case [Hello() as hello]:
                 self._verify(hello)
-                self.state = PathState.STANDBY
             case _:
                 raise RemoteProtocolError("the first message is not one HELLO")
+        self.state = PathState.STANDBY
+        if self._is_client:
+            self._ping(now)  # its round trip is how paths and providers compare
+
+    def _check_first(self, frame: Frame) -> None:
+        if self._is_client or not isinstance(frame, Open | Resume):
+            raise RemoteProtocolError("a path that carries no session yet")
 
     def _on_control(self, frame: Frame, now: float) -> bool:
         match frame:
@@ -196,32 +221,31 @@ class Path:
     def _take_queued(self, parts: list[bytes], room: int) -> int:
         while self._control and len(self._control[0]) <= room:
             parts.append(self._control.popleft())
+            self._control_size -= len(parts[-1])
             room -= len(parts[-1])
             if self._alone:  # nothing but HELLO in the first message
                 self._alone = False
                 return 0
         return room
 
-    def _take_control(self, parts: list[bytes], room: int) -> int:
-        """ACK and its like are small and let the peer go on: outside the window."""
-        assert self.source is not None
-        while room >= 1_024 and (frame := self.source.take_control()) is not None:
+    def _take_acks(self, source: Source, parts: list[bytes], room: int) -> int:
+        """They are small and let the peer go on: outside the window."""
+        while room >= ACK_SIZE and (frame := source.take_control()) is not None:
             parts.append(encode(frame))
             room -= len(parts[-1])
-        if room < 0:
-            raise LocalProtocolError("a control frame larger than 1 KiB")
         return room
 
-    def _take_data(self, parts: list[bytes], room: int, now: float) -> None:
-        assert self.source is not None
-        while True:
-            payload_room = min(room, self.window) - DATA_OVERHEAD
-            if payload_room <= 0:
-                return
-            frame = self.source.take_data(payload_room)
+    def _take_data(
+        self, source: Source, parts: list[bytes], room: int, now: float
+    ) -> None:
+        has_data = has_fin = False
+        while (payload := min(room, self.window) - DATA_OVERHEAD) > 0:
+            frame = source.take_data(payload)
             if frame is None:
-                return
+                break
             parts.append(encode(frame))
             room -= len(parts[-1])
             self._sent += len(parts[-1])
-            self._pads_left, self._pad_at = (PADS if frame.fin else 0), now + PAD_S
+            has_data, has_fin = True, has_fin or frame.fin
+        if has_data:  # a later message repairs the loss of an earlier one
+            self._pads_left, self._pad_at = (PADS if has_fin else 0), now + PAD_S

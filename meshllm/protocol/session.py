@@ -19,6 +19,7 @@ from meshllm.protocol.events import (
     Signalled,
 )
 from meshllm.protocol.frames import (
+    RESET_STATE,
     Ack,
     Close,
     Data,
@@ -56,8 +57,9 @@ class Session:
         self.epoch = 0
         self.path: Path | None = None
         self.mux = Mux(is_client=is_client, say=self._queue)
-        self._going_away = False
+        self._goaway: GoAway | None = None
         self._detached_at: float | None = None
+        self._events: list[Event] = []  # not told yet; see `receive`
 
     # Paths
 
@@ -65,8 +67,8 @@ class Session:
         """Client: begin, on the first path."""
         if self.state is not SessionState.NEW:
             raise LocalProtocolError(f"OPEN in state {self.state.value}")
-        self.epoch = 1
         self._attach(path)
+        self.epoch = 1
         self.state = SessionState.OPENING
         path.queue(Open(self.id, self.epoch))
 
@@ -74,38 +76,30 @@ class Session:
         """Client: go on, on another path. Also while an earlier RESUME is under way."""
         if self.state in (SessionState.NEW, SessionState.CLOSED):
             raise LocalProtocolError(f"RESUME in state {self.state.value}")
-        self.epoch += 1
         self._attach(path)
+        self.epoch += 1
         self.state = SessionState.RESUMING
         path.queue(Resume(self.id, self.epoch, self.mux.states()))
 
     def detach(self, path: Path, now: float) -> None:
         """The path is gone. Another may take over within the limits of §7."""
-        if path is self.path and self.state is not SessionState.CLOSED:
-            path.source = None
-            self.path = None
-            self._detached_at = now
-            self.mux.is_live = False
+        if path is not self.path:
+            return
+        self._let_go()
+        if self.state is not SessionState.CLOSED:
+            if self._detached_at is None:  # a RESUME that failed gains no time
+                self._detached_at = now
             self.state = SessionState.DETACHED
 
     def receive(self, path: Path, frames: list[Frame]) -> list[Event]:
-        """What happened. RemoteProtocolError: close the path; the session lives on."""
-        events: list[Event] = []
+        """What happened. RemoteProtocolError: close the path; the session lives on.
+
+        What happened before an error is told by the next call that returns events:
+        bytes that were received once are never sent again.
+        """
         for frame in frames:
-            match frame:
-                case Open() | Resume() if not self.is_client:
-                    events += self._on_attach(path, frame)
-                case _ if path is not self.path:
-                    continue  # fenced: a newer path has taken over
-                case Data():
-                    events += self.mux.on_data(frame)
-                case Ack():
-                    events += self.mux.on_ack(frame)
-                case Reset():
-                    events += self.mux.on_reset(frame)
-                case _:
-                    events += self._on_rare(frame)
-        return events
+            self._events += self._on_frame(path, frame)
+        return self._take_events()
 
     # The session
 
@@ -114,7 +108,7 @@ class Session:
         """Client: a stream may be opened now, whether or not a path is there."""
         return (
             self.state is not SessionState.CLOSED
-            and not self._going_away
+            and self._goaway is None
             and len(self.mux) < STREAMS_MAX
         )
 
@@ -129,22 +123,25 @@ class Session:
 
     def go_away(self, code: Code, text: str) -> None:
         """Provider: finish what runs, take nothing new."""
-        self._going_away = True
-        self._queue(GoAway(self.mux.last_stream, code, text))
+        self._goaway = GoAway(self.mux.last_stream, code, text)
+        self.mux.refuse_new(code, text)
+        self._queue(self._goaway)
 
     def close(self, code: Code, text: str) -> list[Event]:
-        self._queue(Close(code, text))
-        return self._close(code, text)
+        if self.state is not SessionState.CLOSED:
+            self._queue(Close(code, text))
+            self._events += self._close(code, text)
+        return self._take_events()
 
     def on_time(self, now: float) -> list[Event]:
         """Ends slow readers, and the session when no path came back in time."""
-        if self._detached_at is not None:
-            if now - self._detached_at < DETACHED_S:
-                return []
-            return self._close(Code.GONE, "No path came back within 60 seconds.")
+        since = self._detached_at
+        if since is not None and now - since >= DETACHED_S:
+            return self.close(Code.GONE, "No path came back within 60 seconds.")
         if self.state is SessionState.ACTIVE:
-            return self.mux.end_slow(now)
-        return []
+            self._events += self.mux.end_slow(now)
+        self._events += self.mux.take_writable()
+        return self._take_events()
 
     # What the path asks for
 
@@ -156,9 +153,56 @@ class Session:
 
     # Inside
 
+    def _on_frame(self, path: Path, frame: Frame) -> list[Event]:
+        match frame:
+            case Open() | Resume() if not self.is_client:
+                return self._on_attach(path, frame)
+            case _ if path is not self.path or self.state is SessionState.CLOSED:
+                return []  # fenced: a newer path has taken over, or all is over
+            case Ready() if self.is_client:
+                return self._on_ready(frame)
+            case Close(code, text):
+                return self._close(code, text)
+            case _ if self.state is not SessionState.ACTIVE:
+                raise RemoteProtocolError(f"{type(frame).__name__} before READY")
+            case Data():
+                return self.mux.on_data(frame)
+            case Ack():
+                return self.mux.on_ack(frame)
+            case Reset():
+                return self.mux.on_reset(frame)
+            case Signal(envelope):
+                return [Signalled(envelope)]
+            case GoAway() | Info() if self.is_client:
+                return self._on_advice(frame)
+        raise RemoteProtocolError(f"{type(frame).__name__} is not for us")
+
+    def _on_advice(self, frame: GoAway | Info) -> list[Event]:
+        if isinstance(frame, Info):
+            return [Informed(frame.stream, frame.json)]
+        self._goaway = frame
+        last, code, text = frame.last_stream, frame.code, frame.text
+        ended = self.mux.end_above(last, code, text, retryable=True)
+        return [GoingAway(last, code, text), *ended]
+
     def _on_attach(self, path: Path, frame: Open | Resume) -> list[Event]:
+        states = () if isinstance(frame, Open) else frame.streams
+        self._check_attach(path, frame)
+        self.mux.check(states)  # nothing has changed yet, should this raise
+        self._attach(path)
+        self.epoch = frame.epoch
+        events = self.mux.on_listed(states)
+        self._activate()
+        path.queue(Ready(self.epoch, self.mux.states()))
+        for gone in self.mux.rewind(states):
+            path.queue(gone)
+        if self._goaway is not None:  # its first telling may be lost
+            path.queue(self._goaway)
+        return [*events, Activated(resumed=isinstance(frame, Resume))]
+
+    def _check_attach(self, path: Path, frame: Open | Resume) -> None:
         if frame.session != self.id or self.state is SessionState.CLOSED:
-            raise RemoteProtocolError("another session")
+            raise RemoteProtocolError("another session, or one that has ended")
         if path.state is not PathState.STANDBY:
             raise RemoteProtocolError("this path already carries the session")
         if frame.epoch <= self.epoch:
@@ -167,51 +211,37 @@ class Session:
             raise RemoteProtocolError("OPEN is for new sessions, RESUME for known ones")
         if isinstance(frame, Open) and frame.epoch != 1:
             raise RemoteProtocolError("OPEN has epoch 1")
-        states = () if isinstance(frame, Open) else frame.streams
-        events = self.mux.on_listed(states)
-        self.epoch = frame.epoch
-        self._attach(path)
-        self._activate()
-        path.queue(Ready(self.epoch, self.mux.states()))
-        for gone in self.mux.rewind(states):
-            path.queue(gone)
-        return [*events, Activated(resumed=isinstance(frame, Resume))]
-
-    def _on_rare(self, frame: Frame) -> list[Event]:
-        match frame:
-            case Ready() if self.is_client:
-                return self._on_ready(frame)
-            case Close(code, text):
-                return self._close(code, text)
-            case GoAway(last_stream, code, text) if self.is_client:
-                self._going_away = True
-                return [GoingAway(last_stream, code, text)]
-            case Info(stream, json) if self.is_client:
-                return [Informed(stream, json)]
-            case Signal(envelope):
-                return [Signalled(envelope)]
-        raise RemoteProtocolError(f"{type(frame).__name__} is not for us")
 
     def _on_ready(self, frame: Ready) -> list[Event]:
         if self.state not in (SessionState.OPENING, SessionState.RESUMING):
             raise RemoteProtocolError("READY twice")
         if frame.epoch != self.epoch:
             raise RemoteProtocolError(f"READY {frame.epoch} for epoch {self.epoch}")
+        self.mux.check(frame.streams)
         resumed = self.state is SessionState.RESUMING
         self._activate()
         self.mux.rewind(frame.streams)
-        return [Activated(resumed)]
+        ended: list[Event] = []
+        for state in frame.streams:
+            if state.state == RESET_STATE:
+                gone = Reset(state.stream, Code.GONE, False, "The provider ended it.")
+                ended += self.mux.on_reset(gone)
+        return [Activated(resumed), *ended]
 
     def _attach(self, path: Path) -> None:
         if path.state is not PathState.STANDBY:
             raise LocalProtocolError(f"a path in state {path.state.value}")
+        self._let_go()
+        self.path = path
+        path.source = self
+        path.state = PathState.ACTIVE
+
+    def _let_go(self) -> None:
         if self.path is not None:
             self.path.source = None
             self.path.state = PathState.CLOSED
-        self.path = path
+        self.path = None
         self.mux.is_live = False
-        path.source = self
-        path.state = PathState.ACTIVE
 
     def _activate(self) -> None:
         self.state = SessionState.ACTIVE
@@ -222,9 +252,11 @@ class Session:
         if self.path is not None:
             self.path.queue(frame)
 
+    def _take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
     def _close(self, code: Code, text: str) -> list[Event]:
-        if self.state is SessionState.CLOSED:
-            return []
         self.state = SessionState.CLOSED
         self._detached_at = None
         return [*self.mux.end_all(code, text), SessionClosed(code, text)]

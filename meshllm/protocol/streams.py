@@ -19,9 +19,18 @@ REPLAY_MAX = 1 << 20  # what a writer may run ahead of `ack` while no path is th
 class SendHalf:
     """Bytes written here, kept until the peer acknowledged them."""
 
-    __slots__ = ("_buffer", "acked", "end", "fin", "limit", "next", "stream")
+    __slots__ = (
+        "_buffer",
+        "acked",
+        "end",
+        "fin",
+        "is_announced",
+        "limit",
+        "next",
+        "stream",
+    )
 
-    def __init__(self, stream: int) -> None:
+    def __init__(self, stream: int, *, is_announced: bool) -> None:
         self.stream = stream
         self._buffer = bytearray()  # from `acked` on
         self.acked = 0
@@ -29,6 +38,9 @@ class SendHalf:
         self.end = 0  # first offset not written
         self.fin = False
         self.limit = INITIAL_CREDIT
+        # The peer may know of this stream. Else its first frame is due, if need be an
+        # empty one: the peer takes a skipped id for one that will never come.
+        self.is_announced = is_announced
 
     def write(self, data: bytes) -> None:
         if self.fin:
@@ -58,7 +70,7 @@ class SendHalf:
     def is_sendable(self) -> bool:
         if self.next < self.end:
             return self.next < self.limit
-        return self.fin and self.next == self.end
+        return not self.is_announced or (self.fin and self.next == self.end)
 
     @property
     def is_blocked(self) -> bool:
@@ -66,18 +78,17 @@ class SendHalf:
         return self.limit <= self.next < self.end
 
     def take(self, room: int) -> Data | None:
-        """The next DATA frame with at most `room` bytes of payload."""
+        """The next DATA frame with at most `room` (>= 1) bytes of payload."""
         if not self.is_sendable:
             return None
         size = min(self.end - self.next, self.limit - self.next, room, DATA_MAX)
-        size = max(0, size)
+        size = max(0, size)  # FIN needs no credit
         start = self.next - self.acked
         payload = bytes(memoryview(self._buffer)[start : start + size])
         last = self.fin and self.next + size == self.end
-        if not payload and not last:
-            return None
         frame = Data(self.stream, self.next, last, payload)
         self.next += size + last
+        self.is_announced = True
         return frame
 
     def on_ack(self, ack: int, limit: int) -> None:
@@ -89,10 +100,11 @@ class SendHalf:
             del self._buffer[: min(ack, self.end) - self.acked]
             self.acked = ack
 
+    def can_rewind(self, rx: int) -> bool:
+        return self.acked <= rx <= self.end + self.fin
+
     def rewind(self, rx: int, limit: int) -> None:
         """A new path: continue from what the peer received on the former ones."""
-        if not self.acked <= rx <= self.end + self.fin:
-            raise RemoteProtocolError(f"stream {self.stream}: cannot resume at {rx}")
         self.limit = max(self.limit, limit)
         self.next = rx
 
@@ -133,11 +145,12 @@ class RecvHalf:
 
     def consume(self, count: int) -> None:
         """The reader took `count` bytes and can survive without us."""
-        self.consumed += count
         received = self.rx if self.size is None else self.size
-        if self.consumed > received:
+        if self.consumed + count > received:
             raise LocalProtocolError("consumed more than was received")
-        self.max = self.consumed + CREDIT if self.consumed else self.max
+        self.consumed += count
+        if self.consumed:
+            self.max = min(self.consumed + CREDIT, OFFSET_MAX)
 
     @property
     def ack(self) -> int:
@@ -167,3 +180,24 @@ class RecvHalf:
     def on_new_path(self) -> None:
         """Reports may have been lost with the old one."""
         self._reported = (-1, self._reported[1])
+
+
+class Stream:
+    """Both halves, as one side sees them."""
+
+    __slots__ = ("blocked_at", "recv", "send")
+
+    def __init__(self, id: int, *, is_announced: bool) -> None:
+        self.send = SendHalf(id, is_announced=is_announced)
+        self.recv = RecvHalf(id)
+        self.blocked_at: float | None = None  # waits for the reader's credit since
+
+    @property
+    def is_done(self) -> bool:
+        """Written and received to the end: whoever uses it waits for nothing more."""
+        return self.send.fin and self.recv.size is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Acknowledged by the peer and consumed here: only our last ACK may be due."""
+        return self.send.is_complete and self.recv.is_complete
