@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -97,23 +96,11 @@ class Upstream:
         path: str,
         body: dict[str, Any] | None,
         request_id: str = "",
-        *,
-        linger_s: float = 0.0,
     ) -> UpstreamResponse:
-        """Returns at the response's head. Cancelling closes the socket.
-
-        With `linger_s` it closes no earlier than that after the request began, or at
-        the head: llama.cpp overlooks a disconnect within the first second of a prompt.
-        """
+        """Returns at the response's head. Cancelling closes the socket."""
         began = time.monotonic()
-        sending = asyncio.create_task(self._request(method, path, body, request_id))
         try:
-            await asyncio.wait({sending})
-        except asyncio.CancelledError:
-            await _abandon(sending, began + linger_s - time.monotonic())
-            raise
-        try:
-            raw = sending.result()
+            raw = await self._request(method, path, body, request_id)
         except aiohttp.ClientConnectorError as exc:
             raise BackendError(
                 f"{self._where} does not answer. Is it running?"
@@ -196,15 +183,3 @@ class Upstream:
                 f"{self._where} redirects to another address. "
                 "Redirects are not followed: give the final address with --url."
             )
-
-
-async def _abandon(
-    sending: asyncio.Task[aiohttp.ClientResponse], linger_s: float
-) -> None:
-    try:
-        if linger_s > 0:
-            await asyncio.wait({sending}, timeout=linger_s)
-    finally:
-        sending.cancel()
-        with contextlib.suppress(asyncio.CancelledError, *_BROKEN):
-            (await sending).close()
