@@ -3,85 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
 from meshllm.errors import Code, PeerUnreachable, RemoteProtocolError, StreamReset
-from meshllm.protocol.frames import Hello, Resume
-from meshllm.protocol.path import Path
+from meshllm.protocol.frames import Frame, Resume
 from meshllm.protocol.session import Session
 from meshllm.protocol.streams import INITIAL_CREDIT
-from meshllm.transport.link import Link, Stream
-from meshllm.transport.memory import MemoryCarrier
+from meshllm.transport.link import Link
 from meshllm.transport.wire import Wire
-
-SESSION = bytes(16)
-
-
-def believe(hello: Hello) -> None:
-    """These tests are not about who the peer is."""
-
-
-def refuse(hello: Hello) -> None:
-    raise RemoteProtocolError("HELLO does not hold")
-
-
-def wires(*, check: object = believe) -> tuple[Wire, Wire]:
-    here, there = MemoryCarrier.pair()
-    client = Path(Hello(1, bytes(32), bytes(64)), believe, is_client=True)
-    verify = refuse if check is refuse else believe
-    provider = Path(Hello(2, bytes(32), bytes(64)), verify, is_client=False)
-    return Wire(here, client, silent_s=10), Wire(there, provider, silent_s=30)
-
-
-@dataclass
-class Pair:
-    client: Link
-    provider: Link
-    opened: asyncio.Queue[Stream] = field(default_factory=asyncio.Queue)
-
-    async def connect(self) -> None:
-        """A new path for both, and OPEN or RESUME on it."""
-        near, far = wires()
-
-        def attach(wire: Wire, frames: list[object]) -> None:
-            self.provider.take(wire)
-            self.provider.on_frames(wire, frames)  # type: ignore[arg-type]
-
-        far.on_frames = attach  # type: ignore[assignment]
-        await asyncio.gather(near.said_hello(), far.said_hello())
-        await self.client.start(near)
-
-    def lose_path(self) -> None:
-        assert self.client.wire is not None
-        assert self.provider.wire is not None
-        self.provider.wire.close("cut by the test")
-        if self.client.wire is not None:
-            self.client.wire.close("cut by the test")
-
-
-@asynccontextmanager
-async def connected() -> AsyncIterator[Pair]:
-    pair = Pair(
-        Link(Session(SESSION, is_client=True)), Link(Session(SESSION, is_client=False))
-    )
-    pair.provider.on_stream = pair.opened.put_nowait
-    await pair.connect()
-    try:
-        yield pair
-    finally:
-        await pair.client.close(Code.CANCELLED, "the test is over")
-        await pair.provider.close(Code.CANCELLED, "the test is over")
-
-
-async def read_all(stream: Stream) -> bytes:
-    parts = []
-    while data := await stream.read():
-        parts.append(data)
-    return b"".join(parts)
+from tests.fakes.links import SESSION, connected, read_all, refuse, wires
 
 
 async def test_a_question_and_its_answer_cross() -> None:
@@ -195,13 +126,13 @@ async def test_a_session_the_provider_does_not_know_cannot_be_resumed() -> None:
     async with connected() as pair:
         pair.lose_path()
         near, far = wires()
-        seen: asyncio.Queue[object] = asyncio.Queue()
+        seen: asyncio.Queue[Frame] = asyncio.Queue()
 
-        def forget(wire: Wire, frames: list[object]) -> None:
+        def forget(wire: Wire, frames: list[Frame]) -> None:
             seen.put_nowait(frames[0])
             wire.close("an unknown session")
 
-        far.on_frames = forget  # type: ignore[assignment]
+        far.on_frames = forget
         await near.said_hello()
         with pytest.raises(PeerUnreachable):
             await pair.client.start(near)
