@@ -1,62 +1,71 @@
-"""Pure: what a provider says it offers (docs/protocol.md §2)."""
+"""A provider's announcement: who it is, where its offers go, and what it has.
+
+Signed by the node itself; docs/protocol.md §2.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Self
 
 from nacl.signing import SigningKey
 
-from meshllm.errors import TrustError
-from meshllm.trust.fields import (
-    CHAIN,
-    MODEL_NAME,
-    NAME,
-    OBJECT,
-    PEER,
-    TIME,
-    VERSIONS,
-    Form,
-    listed,
-    nested,
-    raw,
-    text,
-    whole,
-)
-from meshllm.trust.keys import KEY_BYTES, PeerId
-from meshllm.trust.signed import named, read, sign
-from meshllm.trust.statement import Statement
+from meshllm.errors import RemoteProtocolError
+from meshllm.trust import signed
+from meshllm.trust.grants import MODEL_NAME_MAX
+from meshllm.trust.keys import PeerId, b64encode, read_peer_id
+from meshllm.trust.strict import b64, integer, listed, nested, take, text
 
-MODELS_MAX: Final = 256
-CAPABILITIES_MAX: Final = 16
-CONN_BYTES: Final = 16
+MODELS_MAX = 256
+CHAIN_MAX = 3
+DETAILS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """One model as in Ollama's `/api/tags`; what is unknown is empty or 0.
-
-    `size` in bytes, `modified_at` RFC 3339, `context_length` in tokens.
-    """
+    """One model, in the terms of Ollama's `/api/tags`. `size` in bytes."""
 
     name: str
-    digest: str = ""
-    size: int = 0
-    modified_at: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-    capabilities: tuple[str, ...] = ()
-    context_length: int = 0
+    digest: str
+    size: int
+    modified_at: str
+    details: Mapping[str, Any]
+    capabilities: tuple[str, ...]
+    context_length: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "size": self.size,
+            "modified_at": self.modified_at,
+            "details": dict(self.details),
+            "capabilities": list(self.capabilities),
+            "context_length": self.context_length,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        return cls(
+            **take(
+                fields,
+                {
+                    "name": text(MODEL_NAME_MAX, 1),
+                    "digest": text(128),
+                    "size": integer(),
+                    "modified_at": text(64),
+                    "details": nested(_details),
+                    "capabilities": listed(text(32, 1), 16),
+                    "context_length": integer(),
+                },
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """Signed by the node. Offers go to `conn`, sealed to the X25519 key `box`.
-
-    `versions` are the lowest and highest protocol version, `backend` says what runs
-    the models, `parallel` how many requests at once; `chain` proves who the node is,
-    and is for `admission.admit` to judge.
-    """
+    """`conn` takes the offers, sealed to `box`; `chain` says who it is in the mesh."""
 
     mesh: PeerId
     id: PeerId
@@ -69,42 +78,58 @@ class Announcement:
     chain: tuple[str, ...]
     ts: int
 
-    def sign(self, node: SigningKey) -> str:
-        return sign("announcement", _FORM.write(self), node)
+    def sign(self, key: SigningKey) -> str:
+        body = {
+            "mesh": self.mesh,
+            "id": self.id,
+            "conn": b64encode(self.conn),
+            "box": b64encode(self.box),
+            "versions": list(self.versions),
+            "backend": self.backend,
+            "parallel": self.parallel,
+            "models": [model.to_json() for model in self.models],
+            "chain": list(self.chain),
+            "ts": self.ts,
+        }
+        return signed.sign("announcement", body, key)
 
     @classmethod
-    def read(cls, token: str) -> Announcement:
-        """TrustError or RemoteProtocolError when the node did not sign it."""
-        announcement = _FORM.read(read("announcement", token, named("id")))
-        if Statement.read(announcement.chain[0]).mesh != announcement.mesh:
-            raise TrustError("The announcement and its chain are of different meshes.")
-        return announcement
+    def read(cls, token: str) -> Self:
+        """Signed by the node it names. The chain in it is not verified here."""
+        fields = signed.read_naming("announcement", token, "id")
+        return cls(
+            **take(
+                fields,
+                {
+                    "mesh": read_peer_id,
+                    "id": read_peer_id,
+                    "conn": b64(16),
+                    "box": b64(32),
+                    "versions": versions,
+                    "backend": text(32, 1),
+                    "parallel": integer(1, 10_000),
+                    "models": listed(nested(ModelCard.from_json), MODELS_MAX),
+                    "chain": chain,
+                    "ts": integer(),
+                },
+            )
+        )
 
 
-_MODEL = Form(
-    ModelCard,
-    {
-        "name": MODEL_NAME,
-        "digest": text(128),
-        "size": whole(0),
-        "modified_at": text(64),
-        "details": OBJECT,
-        "capabilities": listed(NAME, CAPABILITIES_MAX),
-        "context_length": whole(0),
-    },
-)
-_FORM = Form(
-    Announcement,
-    {
-        "mesh": PEER,
-        "id": PEER,
-        "conn": raw(CONN_BYTES),
-        "box": raw(KEY_BYTES),
-        "versions": VERSIONS,
-        "backend": NAME,
-        "parallel": whole(1),
-        "models": listed(nested(_MODEL), MODELS_MAX),
-        "chain": CHAIN,
-        "ts": TIME,
-    },
-)
+def versions(value: Any) -> tuple[int, int]:
+    """[min, max] of protocol versions."""
+    low, high = listed(integer(1, 1_000), 2, 2)(value)
+    if low > high:
+        raise RemoteProtocolError("versions are [min, max]")
+    return low, high
+
+
+def chain(value: Any) -> tuple[str, ...]:
+    """The tokens of a chain, not yet verified."""
+    return listed(text(signed.TOKEN_MAX, 1), CHAIN_MAX, 1)(value)
+
+
+def _details(value: dict[str, Any]) -> dict[str, Any]:
+    if len(value) > DETAILS_MAX:
+        raise RemoteProtocolError(f"more than {DETAILS_MAX} details")
+    return value

@@ -1,76 +1,70 @@
-"""Pure: how keys and bytes are spelled (docs/protocol.md §1). One spelling each."""
+"""Names of keys: peer ids, and the one spelling of base64url that we accept.
+
+docs/protocol.md §1.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final, NewType
+from typing import NewType
 
-from meshllm.errors import RemoteProtocolError, TrustError
+from meshllm.errors import TrustError
 
 PeerId = NewType("PeerId", str)
-"""52 characters: a whole Ed25519 public key. Nothing compares fewer."""
+"""Lower-case base32 of a whole Ed25519 public key: 52 characters."""
 
-KEY_BYTES: Final = 32
-PEER_ID_CHARS: Final = 52
-SHORT_CHARS: Final = 8
+KEY_BYTES = 32
+PEER_ID_CHARS = 52
+SHORT_CHARS = 8
 
 
 def peer_id(public: bytes) -> PeerId:
-    """The id of a 32-byte Ed25519 public key: lower-case base32 without padding."""
+    """The id of a 32-byte public key."""
     if len(public) != KEY_BYTES:
-        raise TrustError(f"A public key has {KEY_BYTES} bytes, not {len(public)}.")
+        raise TrustError(f"a key of {len(public)} bytes; an Ed25519 key has 32")
     return PeerId(base64.b32encode(public).decode().rstrip("=").lower())
 
 
 def public_key(id: str) -> bytes:
-    """The 32 bytes behind a peer id. TrustError when it is not one."""
+    """The 32 bytes that an id spells. TrustError when it is no id."""
     try:
-        public = base64.b32decode(id.upper() + "=" * 4)
-    except ValueError as exc:
-        raise TrustError(f"{id[:60]!r} is not a peer id.") from exc
-    # Comparing spellings also refuses upper case and set trailing bits.
+        public = base64.b32decode(id.upper() + "====")
+    except (ValueError, binascii.Error):
+        public = b""
     if len(public) != KEY_BYTES or peer_id(public) != id:
-        raise TrustError(f"{id[:60]!r} is not a peer id.")
+        raise TrustError("this is no peer id: 52 lower-case letters and digits 2 to 7")
     return public
 
 
-def read_peer_id(text: object) -> PeerId:
-    """A peer id from a peer's JSON. RemoteProtocolError when it is not one."""
-    if not isinstance(text, str) or len(text) != PEER_ID_CHARS:
-        raise RemoteProtocolError("not a peer id")
-    try:
-        public_key(text)
-    except TrustError as exc:
-        raise RemoteProtocolError("not a peer id") from exc
-    return PeerId(text)
+def read_peer_id(value: object) -> PeerId:
+    """A peer id from parsed JSON. TrustError when it is none."""
+    if not isinstance(value, str) or len(value) != PEER_ID_CHARS:
+        raise TrustError("this is no peer id: 52 lower-case letters and digits 2 to 7")
+    public_key(value)
+    return PeerId(value)
 
 
 def short(id: str) -> str:
-    """What people are shown. Never compare it."""
+    """For people; nothing compares it."""
     return id[:SHORT_CHARS]
 
 
 def b64encode(data: bytes) -> str:
     """Base64url without padding."""
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def b64decode(text: object, size: int | None = None) -> bytes:
-    """The bytes of the one right spelling; RemoteProtocolError for any other.
-
-    `size` is how many bytes there must be.
-    """
+    """The bytes of canonical base64url, `size` of them when given. TrustError else."""
     if not isinstance(text, str):
-        raise RemoteProtocolError("not base64url")
+        raise TrustError("base64url text expected")
     try:
-        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError) as exc:
-        raise RemoteProtocolError("not base64url") from exc
-    # Python skips what is no base64: padding, another alphabet and set trailing bits
-    # all show when the bytes are spelled again.
+        data = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        raise TrustError("this is not base64url without padding") from None
     if b64encode(data) != text:
-        raise RemoteProtocolError("not base64url in its one right spelling")
+        raise TrustError("this is not canonical base64url")
     if size is not None and len(data) != size:
-        raise RemoteProtocolError(f"{len(data)} bytes where {size} belong")
+        raise TrustError(f"{size} bytes expected, {len(data)} found")
     return data

@@ -1,84 +1,73 @@
-"""Pure: the signed form, the one primitive for everything signed (§1.1).
+"""The signed form: `b64(body).b64(signature)`, one primitive for everything signed.
 
-`b64(body).b64(signature)`, signed over a domain string and the body's bytes exactly as
-they came. Nothing is made canonical, and no header says how to verify.
+The signature covers the kind and the body's bytes as received, and is checked before
+anything but the signer's own name is taken from the body (docs/protocol.md §1.1).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-from nacl.exceptions import BadSignatureError
+import nacl.exceptions
 from nacl.signing import SigningKey, VerifyKey
 
-from meshllm.errors import LocalProtocolError, RemoteProtocolError, TrustError
-from meshllm.trust.keys import b64decode, b64encode, public_key, read_peer_id
+from meshllm.errors import LocalProtocolError, TrustError
+from meshllm.trust.keys import b64decode, b64encode, public_key
 from meshllm.trust.strict import parse_object
 
-SIGNED_CHARS: Final = 12_288
-ANNOUNCEMENT_CHARS: Final = 49_152  # it lists every model of a provider
-SIGNATURE_BYTES: Final = 64
+TOKEN_MAX = 12_288
+ANNOUNCEMENT_MAX = 49_152  # 256 models fit
 
 
 def sign(kind: str, body: Mapping[str, Any], key: SigningKey) -> str:
     """The token. LocalProtocolError when it would be larger than its kind may be."""
-    data = json.dumps(
-        body, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    ).encode()
+    data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
     token = f"{b64encode(data)}.{b64encode(key.sign(_domain(kind) + data).signature)}"
-    if len(token) > _limit(kind):
-        raise LocalProtocolError(
-            f"A signed {kind} of {len(token)} characters; {_limit(kind)} at most."
-        )
+    if len(token) > limit(kind):
+        raise LocalProtocolError(f"a {kind} of {len(token)} bytes is too large")
     return token
 
 
-def read(
-    kind: str, token: str, signer: bytes | Callable[[dict[str, Any]], bytes]
-) -> dict[str, Any]:
-    """The body, once its signature holds.
+def read(kind: str, token: object, signer: bytes) -> dict[str, Any]:
+    """The body as strict JSON, once the signature of `signer` verified.
 
-    `signer` is the public key, or finds it in the body when that names it. Raises
-    RemoteProtocolError (malformed) or TrustError (the signature does not hold).
+    TrustError when it does not hold; RemoteProtocolError when the body is malformed.
     """
-    if len(token) > _limit(kind):
-        raise RemoteProtocolError(
-            f"a signed {kind} of {len(token)} characters; {_limit(kind)} at most"
-        )
-    body, dot, signature = token.partition(".")
-    if not dot:
-        raise RemoteProtocolError(f"not a signed {kind}")
+    data, signature = _split(kind, token)
     try:
-        data, sig = b64decode(body), b64decode(signature, SIGNATURE_BYTES)
-        if isinstance(signer, bytes):
-            _verify(kind, data, sig, signer)
-            return parse_object(data, max_bytes=len(data))
-        # The strict parser is safe on anybody's bytes; before the signature holds,
-        # nothing is taken from the body but the key that must have made it.
-        fields = parse_object(data, max_bytes=len(data))
-        _verify(kind, data, sig, signer(fields))
-    except RemoteProtocolError as exc:
-        raise RemoteProtocolError(f"a malformed {kind}: {exc}") from exc
-    return fields
+        VerifyKey(signer).verify(_domain(kind) + data, signature)
+    except (nacl.exceptions.BadSignatureError, ValueError) as error:
+        raise TrustError(f"the signature of this {kind} does not hold") from error
+    return parse_object(data, max_bytes=limit(kind))
 
 
-def named(key: str) -> Callable[[dict[str, Any]], bytes]:
-    """For `read`: the signer is the peer whose id the body has under `key`."""
-    return lambda fields: public_key(read_peer_id(fields.get(key)))
+def read_naming(kind: str, token: object, field: str) -> dict[str, Any]:
+    """`read` for kinds that name their own signer, a peer id, in `field`.
+
+    Who signed is then known; whether that peer may say so is the caller's to decide.
+    """
+    data, _ = _split(kind, token)
+    named = parse_object(data, max_bytes=limit(kind)).get(field)
+    if not isinstance(named, str):
+        raise TrustError(f"this {kind} does not name its signer")
+    return read(kind, token, public_key(named))
 
 
-def _verify(kind: str, data: bytes, signature: bytes, public: bytes) -> None:
-    try:
-        VerifyKey(public).verify(_domain(kind) + data, signature)
-    except BadSignatureError as exc:
-        raise TrustError(f"The signature over the {kind} does not hold.") from exc
+def limit(kind: str) -> int:
+    """Most characters of a token of this kind."""
+    return ANNOUNCEMENT_MAX if kind == "announcement" else TOKEN_MAX
 
 
 def _domain(kind: str) -> bytes:
-    return f"meshllm/{kind}/v1\0".encode()
+    return b"meshllm/" + kind.encode() + b"/v1\0"
 
 
-def _limit(kind: str) -> int:
-    return ANNOUNCEMENT_CHARS if kind == "announcement" else SIGNED_CHARS
+def _split(kind: str, token: object) -> tuple[bytes, bytes]:
+    if not isinstance(token, str) or len(token) > limit(kind):
+        raise TrustError(f"this is no {kind}: text of up to {limit(kind)} bytes")
+    body, dot, signature = token.partition(".")
+    if not dot:
+        raise TrustError(f"this is no {kind}: it has no signature")
+    return b64decode(body), b64decode(signature, 64)

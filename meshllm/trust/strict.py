@@ -1,93 +1,145 @@
-"""Pure: JSON that means the same to everybody (docs/protocol.md §1, Strict JSON).
+"""Strict JSON, and the fields of objects that strangers send.
 
-Parsers differ on repeated keys, NaN, lone surrogates and large numbers; what two
-parsers read differently can be signed as one thing and obeyed as another.
+One reading for everyone: what is ambiguous, unknown or out of bounds is refused.
+docs/protocol.md §1.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
-from meshllm.errors import RemoteProtocolError
+from meshllm.errors import MeshError, RemoteProtocolError
+from meshllm.trust.keys import b64decode
 
-MAX_DEPTH: Final = 16
-MAX_INTEGER: Final = 2**53 - 1  # beyond it JavaScript reads two integers as one
-_INTEGER_CHARS: Final = 17  # sign and 16 digits; int() of more is slow
+INTEGER_MAX = 1 << 53
+NAME_MAX = 64
 
 
-def parse_object(
-    data: bytes | str, *, max_bytes: int, max_depth: int = MAX_DEPTH
-) -> dict[str, Any]:
-    """The JSON object in `data`. Raises RemoteProtocolError, whatever the bytes are."""
+def parse_object(data: bytes, *, max_bytes: int, max_depth: int = 16) -> dict[str, Any]:
+    """One JSON object. RemoteProtocolError says what is wrong with it."""
+    if len(data) > max_bytes:
+        raise RemoteProtocolError(f"{len(data)} bytes of JSON; {max_bytes} are allowed")
     try:
-        raw = data.encode() if isinstance(data, str) else data
-        if len(raw) > max_bytes:
-            raise RemoteProtocolError(f"JSON of {len(raw)} bytes; {max_bytes} at most")
+        text = data.decode("utf-8")
         value = json.loads(
-            raw.decode(),  # json.loads(bytes) would also take UTF-16
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_number,
-            parse_constant=_constant,
+            text, object_pairs_hook=_object, parse_constant=_no, parse_int=_integer
         )
-        if not isinstance(value, dict):
-            raise RemoteProtocolError("JSON that is not an object")
-        _check(value, max_depth)
-    except UnicodeError as exc:
-        raise RemoteProtocolError("JSON with what is no character") from exc
-    except ValueError as exc:
-        raise RemoteProtocolError("malformed JSON") from exc
-    except RecursionError as exc:
-        raise RemoteProtocolError("JSON nested too deeply") from exc
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError("this is not JSON") from error
+    if not isinstance(value, dict):
+        raise RemoteProtocolError("a JSON object was expected")
+    _check(value, max_depth)
     return value
+
+
+def take(
+    fields: Mapping[str, Any], readers: Mapping[str, Callable[[Any], Any]]
+) -> dict[str, Any]:
+    """Every field read by its reader; exactly those keys. RemoteProtocolError else."""
+    if fields.keys() != readers.keys():
+        odd = sorted(fields.keys() ^ readers.keys())
+        raise RemoteProtocolError(f"missing or unknown fields: {', '.join(odd)[:200]}")
+    read = {}
+    for key, reader in readers.items():
+        try:
+            read[key] = reader(fields[key])
+        except MeshError as error:
+            raise RemoteProtocolError(f"field {key}: {error}") from error
+    return read
+
+
+def integer(low: int = 0, high: int = INTEGER_MAX) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise RemoteProtocolError(f"an integer from {low} to {high} expected")
+        return value
+
+    return read
+
+
+def text(most: int, least: int = 0) -> Callable[[Any], str]:
+    """`least` to `most` characters, none of them a control character."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not least <= len(value) <= most:
+            raise RemoteProtocolError(f"text of {least} to {most} characters expected")
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value):
+            raise RemoteProtocolError("text without control characters expected")
+        return value
+
+    return read
+
+
+name = text(NAME_MAX, 1)
+
+
+def boolean(value: Any) -> bool:
+    if type(value) is not bool:
+        raise RemoteProtocolError("true or false expected")
+    return value
+
+
+def b64(size: int) -> Callable[[Any], bytes]:
+    return lambda value: b64decode(value, size)
+
+
+def nullable(reader: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else reader(value)
+
+
+def listed(
+    reader: Callable[[Any], Any], most: int, least: int = 0
+) -> Callable[[Any], tuple[Any, ...]]:
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            raise RemoteProtocolError(f"a list of {least} to {most} expected")
+        return tuple(reader(item) for item in value)
+
+    return read
+
+
+def nested(build: Callable[[dict[str, Any]], Any]) -> Callable[[Any], Any]:
+    """An object inside an object."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise RemoteProtocolError("a JSON object expected")
+        return build(value)
+
+    return read
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise RemoteProtocolError("JSON with a repeated key")
-    return value
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a repeated key")
+    return found
+
+
+def _no(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _INTEGER_CHARS or abs(number := int(digits)) > MAX_INTEGER:
-        raise RemoteProtocolError("JSON with an integer beyond 2^53")
-    return number
+    if len(digits) > 17:  # -9007199254740992 has 17
+        raise ValueError("an integer beyond 2^53")
+    return int(digits)
 
 
-def _number(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):  # 1e999
-        raise RemoteProtocolError("JSON with a number that is not finite")
-    return number
-
-
-def _constant(name: str) -> NoReturn:
-    raise RemoteProtocolError(f"JSON with {name}")
-
-
-def _check(value: object, depth: int) -> None:
-    """Depth, and surrogates that came as escapes."""
-    match value:
-        case str():
-            _check_text(value)
-        case dict():
-            _check_depth(depth)
-            for key, item in value.items():
-                _check_text(key)
-                _check(item, depth - 1)
-        case list():
-            _check_depth(depth)
-            for item in value:
-                _check(item, depth - 1)
-
-
-def _check_depth(depth: int) -> None:
-    if depth == 0:
-        raise RemoteProtocolError("JSON nested too deeply")
-
-
-def _check_text(text: str) -> None:
-    text.encode()  # UnicodeError for half a surrogate pair
+def _check(value: Any, depth: int) -> None:
+    """Depth, the size of integers, and that every string is text."""
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise RemoteProtocolError("JSON that is nested too deeply")
+        if isinstance(value, dict):
+            for key in value:
+                _check(key, depth - 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, depth - 1)
+    elif isinstance(value, str):
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise RemoteProtocolError("JSON with a lone surrogate")
+    elif type(value) is int and not -INTEGER_MAX <= value <= INTEGER_MAX:
+        raise RemoteProtocolError("an integer beyond 2^53")
