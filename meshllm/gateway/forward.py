@@ -81,11 +81,12 @@ async def _ask(call: Call, body: bytes) -> Ask:
         parsed = await asyncio.to_thread(parse_request, body, call.path)
     else:
         parsed = parse_request(body, call.path)
-    model, pin = split_pin(parsed["model"], call.mesh.models())
+    model, pin = parsed["model"], None
+    if "@" in model:
+        model, pin = split_pin(model, call.mesh.models())
     if pin is not None:
         # The provider reads the body again, and knows its models without `@`.
-        parsed["model"] = model
-        body = orjson.dumps(parsed)
+        body = orjson.dumps(parsed | {"model": model})
     return Ask(
         request_id=call.id,
         method=call.request.method,

@@ -1,9 +1,10 @@
-"""`NAME@PROVIDER`: a model's name, and which provider shall run it."""
+"""Pure: `NAME@PROVIDER`, a model's name and which provider shall run it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from meshllm.dialects.lists import same_name
 from meshllm.routing.seam import Holder, Listed
 
 
@@ -18,23 +19,23 @@ def split_pin(name: str, models: Iterable[Listed]) -> tuple[str, str | None]:
     known = [model.name for model in models]
     places = [at for at, char in enumerate(name) if char == "@"]
     for at in [len(name), *places]:
-        if any(is_same_model(name[:at], other) for other in known):
+        if any(same_name(name[:at], other) for other in known):
             return name[:at], name[at + 1 :] or None
     model, _, pin = name.rpartition("@")
     return (model, pin) if model and pin else (name, None)
 
 
-def is_same_model(asked: str, listed: str) -> bool:
-    """Ollama's rule: case does not matter, and no tag is the tag `latest`."""
-    return _full(asked) == _full(listed)
+def find(name: str, models: list[Listed]) -> Listed | None:
+    """The model of that name; with `@PROVIDER`, only if that provider has it."""
+    asked, pin = split_pin(name, models)
+    for model in models:
+        if same_name(asked, model.name) and (
+            pin is None or any(_is_pinned(holder, pin) for holder in model.providers)
+        ):
+            return model
+    return None
 
 
-def _full(name: str) -> str:
-    name = name.casefold()
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-
-
-def is_pinned(holder: Holder, pin: str) -> bool:
-    """A pin is a provider's name, or the first characters of its id."""
+def _is_pinned(holder: Holder, pin: str) -> bool:
     pin = pin.casefold()
     return holder.name.casefold() == pin or holder.id.startswith(pin)

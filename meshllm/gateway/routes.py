@@ -8,14 +8,17 @@ import orjson
 from aiohttp import web
 
 from meshllm import health
-from meshllm.gateway import lists
+from meshllm.dialects import lists
 from meshllm.gateway.call import Call
 from meshllm.gateway.forward import forward
+from meshllm.gateway.pins import find
 from meshllm.gateway.running import running
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 Methods = Mapping[str, Handler]
 
+# The release whose API we speak: programs compare it before they use newer fields.
+OLLAMA_VERSION = "0.33.0"
 ONE_MODEL = "/v1/models/"
 BLOBS = "/api/blobs/"
 
@@ -30,7 +33,7 @@ async def _root(call: Call) -> web.Response:
 
 
 async def _version(call: Call) -> web.Response:
-    return call.reply(orjson.dumps(lists.version()))
+    return call.reply(orjson.dumps(lists.version(OLLAMA_VERSION)))
 
 
 async def _tags(call: Call) -> web.Response:
@@ -43,10 +46,10 @@ async def _openai_models(call: Call) -> web.Response:
 
 async def _openai_model(call: Call) -> web.Response:
     name = call.path.removeprefix(ONE_MODEL)
-    model = lists.find(name, call.mesh.models())
+    model = find(name, call.mesh.models())
     if model is None:
         return call.error(404, f"model '{name}' not found", "model_not_found")
-    return call.reply(orjson.dumps(lists.openai_model(model, name)))
+    return call.reply(orjson.dumps(lists.openai_model(model) | {"id": name}))
 
 
 async def _health(call: Call) -> web.Response:

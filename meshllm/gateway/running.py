@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from meshllm.errors import MeshError
-from meshllm.gateway import lists
 from meshllm.gateway.call import Call
 from meshllm.routing.seam import Ask, Mesh
 
@@ -23,7 +23,7 @@ ANSWER_LIMIT = 256 * 1024  # bytes
 
 
 async def running(call: Call) -> web.Response:
-    """What is loaded at any connected provider, as one list."""
+    """What is loaded at any connected provider, as one list, longest expiry first."""
     connected = {
         holder.id: None
         for model in call.mesh.models()
@@ -36,10 +36,11 @@ async def running(call: Call) -> web.Response:
             for provider in list(connected)[:PROVIDERS_ASKED]
         ]
     loaded = [model for answer in answers for model in answer.result()]
-    return call.reply(orjson.dumps(lists.running(loaded)))
+    loaded.sort(key=_expiry, reverse=True)
+    return call.reply(orjson.dumps({"models": loaded}))
 
 
-async def _loaded(mesh: Mesh, provider: str) -> list[Any]:
+async def _loaded(mesh: Mesh, provider: str) -> list[dict[str, Any]]:
     """A provider's own answer; empty when it has none in time."""
     ask = Ask(
         request_id=secrets.token_hex(16),
@@ -64,4 +65,14 @@ async def _loaded(mesh: Mesh, provider: str) -> list[Any]:
     except (MeshError, TimeoutError, orjson.JSONDecodeError):
         return []
     models = found.get("models") if isinstance(found, dict) else None
-    return models if isinstance(models, list) else []
+    if not isinstance(models, list):
+        return []
+    return [model for model in models if isinstance(model, dict)]
+
+
+def _expiry(model: dict[str, Any]) -> datetime:
+    """When a model will be unloaded; providers write the time in their own zones."""
+    try:
+        return datetime.fromisoformat(model["expires_at"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return datetime.min.replace(tzinfo=UTC)

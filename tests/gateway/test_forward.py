@@ -292,11 +292,10 @@ async def test_a_bad_body_is_refused_without_asking_anybody(
 async def test_a_body_said_to_be_too_large_is_refused_before_it_is_sent(
     gateway: Gateway, mesh: MemoryMesh
 ) -> None:
-    answer = await exchange(
-        gateway.url,
-        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
-        b"Content-Length: %d\r\n\r\n" % (BODY_LIMIT + 1),
-    )
+    request = post("/api/chat", b"", "Expect: 100-continue")
+    async with connected(gateway.url) as (reader, writer):
+        writer.write(request.replace(b"Length: 0", b"Length: %d" % (BODY_LIMIT + 1)))
+        answer = await reader.readuntil(b"}")
     assert answer.startswith(b"HTTP/1.1 413 ")  # and no 100 Continue before it
     assert b"Connection: close" in answer
     assert b'{"error":"The request is larger than 32 MiB."}' in answer

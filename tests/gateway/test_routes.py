@@ -46,7 +46,14 @@ async def test_tags_are_the_roster_newest_first(
         "modified_at": "2026-08-01T10:00:00.123456789+02:00",
         "size": 1321098329,
         "digest": "d" * 64,
-        "details": {"family": "llama", "parameter_size": "1.2B"},
+        "details": {
+            "parent_model": "",
+            "format": "",
+            "family": "llama",
+            "families": None,
+            "parameter_size": "1.2B",
+            "quantization_level": "",
+        },
         "capabilities": ["completion", "tools"],
     }
     assert mesh.asked == []
