@@ -71,3 +71,12 @@ def _split(kind: str, token: object) -> tuple[bytes, bytes]:
     if not dot:
         raise TrustError(f"this is no {kind}: it has no signature")
     return b64decode(body), b64decode(signature, 64)
+
+
+def peek_type(token: str, types: tuple[str, ...]) -> str:
+    """The `type` a body claims, one of `types`: the kind to verify it as."""
+    body, _, _ = token.partition(".")
+    claimed = parse_object(b64decode(body), max_bytes=TOKEN_MAX).get("type")
+    if claimed not in types:
+        raise TrustError(f"signed, but not as one of: {', '.join(types)}")
+    return str(claimed)

@@ -1,0 +1,241 @@
+"""Offers, answers and refusals: signed by their sender, sealed to their receiver.
+
+Whoever carries an envelope sees from, to, size and time (docs/protocol.md §4). Keys and
+nonces come in as values, so that the examples in tests/vectors can be repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import nacl.exceptions
+from nacl.public import Box, PrivateKey, PublicKey
+from nacl.signing import SigningKey
+
+from meshllm.errors import Code, LocalProtocolError, NotAllowed, TrustError
+from meshllm.protocol.description import Description
+from meshllm.trust import signed
+from meshllm.trust.announcement import chain, versions
+from meshllm.trust.keys import PeerId, b64encode, read_peer_id, short
+from meshllm.trust.strict import b64, integer, nested, take, text
+
+STEP = 4_096
+ENVELOPE_MAX = 12_288
+OVERHEAD = 32 + 24 + 16  # ephemeral key, nonce, authenticator
+SKEW_S = 300
+SEEN_S = 900
+SEEN_MAX = 4_096
+TEXT_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """`conn` and `box` say where the answer goes and to which key it is sealed."""
+
+    path: bytes
+    sender: PeerId
+    to: PeerId
+    ts: int
+    conn: bytes
+    box: bytes
+    commit: bytes
+    versions: tuple[int, int]
+    description: Description
+    chain: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`prev`: SHA-256 of the offer's signed form."""
+
+    path: bytes
+    sender: PeerId
+    to: PeerId
+    ts: int
+    prev: bytes
+    nonce: bytes
+    version: int
+    description: Description
+    chain: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    path: bytes
+    sender: PeerId
+    to: PeerId
+    ts: int
+    prev: bytes
+    code: Code
+    text: str
+
+
+Signal = Offer | Answer | Refusal
+
+_COMMON = {"path": b64(16), "from": read_peer_id, "to": read_peer_id, "ts": integer()}
+_OFFER = _COMMON | {
+    "type": text(8),
+    "conn": b64(16),
+    "box": b64(32),
+    "commit": b64(32),
+    "versions": versions,
+    "sdp": nested(Description.from_json),
+    "chain": chain,
+}
+_ANSWER = _COMMON | {
+    "type": text(8),
+    "prev": b64(32),
+    "nonce": b64(32),
+    "version": integer(1, 1_000),
+    "sdp": nested(Description.from_json),
+    "chain": chain,
+}
+_REFUSAL = _COMMON | {
+    "type": text(8),
+    "prev": b64(32),
+    "code": integer(0, 65_535),
+    "text": text(TEXT_MAX),
+}
+
+
+def seal(
+    signal: Signal, key: SigningKey, to_box: bytes, ephemeral: PrivateKey, nonce: bytes
+) -> tuple[bytes, bytes]:
+    """The envelope, and the SHA-256 of the signed form inside.
+
+    `to_box`: the receiver's X25519 key. `ephemeral` and the 24-byte `nonce` are made
+    for this envelope alone. LocalProtocolError when it would be beyond 12,288 bytes.
+    """
+    kind, body = _write(signal)
+    form = signed.sign(kind, body, key).encode()
+    size = -(-(OVERHEAD + 2 + len(form)) // STEP) * STEP
+    if size > ENVELOPE_MAX:
+        raise LocalProtocolError(f"an envelope of {size} bytes is too large")
+    inside = (len(form).to_bytes(2) + form).ljust(size - OVERHEAD, b"\0")
+    box = Box(ephemeral, PublicKey(to_box)).encrypt(inside, nonce).ciphertext
+    sealed = ephemeral.public_key.encode() + nonce + box
+    return sealed, hashlib.sha256(form).digest()
+
+
+def open_envelope(
+    sealed: bytes,
+    box: PrivateKey,
+    *,
+    me: PeerId,
+    outer_sender: PeerId | None,
+    now: int,
+) -> tuple[Signal, bytes]:
+    """What it says, and the SHA-256 of its signed form.
+
+    TrustError, RemoteProtocolError or NotAllowed (`clock_skew`) when it is not for us,
+    not from whom it claims, or too old. Whether `path` was seen is SeenPaths' to say.
+    """
+    form = _unseal(sealed, box)
+    kind = signed.peek_type(form, ("offer", "answer", "refusal"))
+    signal = _read(kind, signed.read_naming(kind, form, "from"))
+    if outer_sender is not None and signal.sender != outer_sender:
+        raise TrustError("an envelope whose sender is not who delivered it")
+    if signal.to != me:
+        raise TrustError("an envelope for somebody else")
+    if abs(now - signal.ts) > SKEW_S:
+        raise NotAllowed(
+            f"The clocks of this machine and {short(signal.sender)} differ by "
+            f"{abs(now - signal.ts)} s; set them right (300 s are allowed).",
+            Code.CLOCK_SKEW,
+        )
+    return signal, hashlib.sha256(form.encode()).digest()
+
+
+class SeenPaths:
+    """Path ids of the last 15 minutes: an offer is taken once."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[bytes, int] = OrderedDict()
+
+    def is_new(self, path: bytes, now: int) -> bool:
+        """True the first time. A full memory forgets nothing: it refuses."""
+        while self._seen and next(iter(self._seen.values())) < now - SEEN_S:
+            self._seen.popitem(last=False)
+        if path in self._seen or len(self._seen) >= SEEN_MAX:
+            return False
+        self._seen[path] = now
+        return True
+
+
+def _write(signal: Signal) -> tuple[str, dict[str, Any]]:
+    """The kind and the body, by the table of §4."""
+    common = {
+        "path": b64encode(signal.path),
+        "from": signal.sender,
+        "to": signal.to,
+        "ts": signal.ts,
+    }
+    match signal:
+        case Offer():
+            kind, own = (
+                "offer",
+                {
+                    "conn": b64encode(signal.conn),
+                    "box": b64encode(signal.box),
+                    "commit": b64encode(signal.commit),
+                    "versions": list(signal.versions),
+                    "sdp": signal.description.to_json(),
+                    "chain": list(signal.chain),
+                },
+            )
+        case Answer():
+            kind, own = (
+                "answer",
+                {
+                    "prev": b64encode(signal.prev),
+                    "nonce": b64encode(signal.nonce),
+                    "version": signal.version,
+                    "sdp": signal.description.to_json(),
+                    "chain": list(signal.chain),
+                },
+            )
+        case Refusal():
+            kind, own = (
+                "refusal",
+                {
+                    "prev": b64encode(signal.prev),
+                    "code": int(signal.code),
+                    "text": signal.text,
+                },
+            )
+    return kind, {"type": kind} | common | own
+
+
+def _unseal(sealed: bytes, box: PrivateKey) -> str:
+    if len(sealed) % STEP or not 0 < len(sealed) <= ENVELOPE_MAX:
+        raise TrustError(f"an envelope of {len(sealed)} bytes")
+    try:
+        inside = Box(box, PublicKey(sealed[:32])).decrypt(sealed[56:], sealed[32:56])
+    except (nacl.exceptions.CryptoError, ValueError) as error:
+        raise TrustError("an envelope that is not sealed to this node") from error
+    size = int.from_bytes(inside[:2])
+    form, padding = inside[2 : 2 + size], inside[2 + size :]
+    if len(form) != size or any(padding) or not form.isascii():
+        raise TrustError("an envelope with a wrong length or padding")
+    return form.decode()
+
+
+def _read(kind: str, fields: dict[str, Any]) -> Signal:
+    match kind:
+        case "offer":
+            return Offer(**_renamed(take(fields, _OFFER)))
+        case "answer":
+            return Answer(**_renamed(take(fields, _ANSWER)))
+        case _:
+            read = _renamed(take(fields, _REFUSAL))
+            known = read["code"] in list(Code)
+            read["code"] = Code(read["code"]) if known else Code.INTERNAL
+            return Refusal(**read)
+
+
+def _renamed(read: dict[str, Any]) -> dict[str, Any]:
+    names = {"from": "sender", "sdp": "description"}
+    return {names.get(k, k): value for k, value in read.items() if k != "type"}
