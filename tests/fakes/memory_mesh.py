@@ -61,12 +61,16 @@ class MemoryAnswer:
         self.closed.set()
 
 
+# What an ask gets; an event is waited for before the reply behind it.
+Reply = MemoryAnswer | Exception | asyncio.Event
+
+
 class MemoryMesh:
     """Answers every ask with the next thing in `replies`; keeps what was asked."""
 
     def __init__(self, *models: Listed) -> None:
         self.listed = list(models)
-        self.replies: list[MemoryAnswer | Exception | asyncio.Event] = []
+        self.replies: list[Reply] = []
         self.asked: list[Ask] = []
         self.has_ask = asyncio.Event()
         self.ask_cancelled = asyncio.Event()

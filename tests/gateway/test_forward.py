@@ -12,7 +12,7 @@ from meshllm.errors import Code, PeerUnreachable, StreamReset
 from meshllm.gateway import Gateway
 from meshllm.gateway.forward import BODY_LIMIT, WHOLE_LIMIT, server_timing
 from meshllm.routing.seam import NoRoute
-from tests.fakes.memory_mesh import ANN, MemoryAnswer, MemoryMesh
+from tests.fakes.memory_mesh import ANN, MemoryAnswer, MemoryMesh, Step
 from tests.fakes.raw_http import connected, exchange, post
 
 NDJSON = "application/x-ndjson"
@@ -135,7 +135,7 @@ async def test_each_chunk_arrives_before_the_next_is_made(
     client: httpx.AsyncClient, mesh: MemoryMesh
 ) -> None:
     gates = [asyncio.Event() for _ in range(3)]
-    steps: list[Any] = [step for gate in gates for step in (gate, line("tok"))]
+    steps: list[Step] = [step for gate in gates for step in (gate, line("tok"))]
     mesh.replies = [MemoryAnswer(NDJSON, steps)]
     async with client.stream("POST", "/api/chat", json=QUESTION) as got:
         chunks = got.aiter_raw()
@@ -206,8 +206,11 @@ async def test_a_broken_ollama_stream_ends_with_an_error_line(
 async def test_a_broken_openai_stream_ends_with_an_error_event_and_no_done(
     client: httpx.AsyncClient, mesh: MemoryMesh
 ) -> None:
-    steps = [b'data: {"a":1}\n\nda', PeerUnreachable("The provider was lost.")]
-    mesh.replies = [MemoryAnswer(SSE, [*steps])]
+    steps: list[Step] = [
+        b'data: {"a":1}\n\nda',
+        PeerUnreachable("The provider was lost."),
+    ]
+    mesh.replies = [MemoryAnswer(SSE, steps)]
     got = await client.post("/v1/chat/completions", json={**QUESTION, "stream": True})
     first, second, rest = got.content.split(b"\n\n")
     assert first == b'data: {"a":1}'
@@ -246,8 +249,8 @@ async def test_a_large_answer_lost_half_way_is_visibly_cut(
     gateway: Gateway, mesh: MemoryMesh, version: str
 ) -> None:
     gate = asyncio.Event()
-    steps = [b"x" * (WHOLE_LIMIT + 1), gate, PeerUnreachable("Gone.")]
-    mesh.replies = [MemoryAnswer(JSON, [*steps])]
+    steps: list[Step] = [b"x" * (WHOLE_LIMIT + 1), gate, PeerUnreachable("Gone.")]
+    mesh.replies = [MemoryAnswer(JSON, steps)]
     async with connected(gateway.url) as (reader, writer):
         writer.write(post("/v1/embeddings", b'{"model":"m"}', version=version))
         await reader.readuntil(b"x" * 1000)

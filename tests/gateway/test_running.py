@@ -8,7 +8,7 @@ import httpx
 
 from meshllm.errors import Code, StreamReset
 from meshllm.routing.seam import Holder, NoRoute
-from tests.fakes.memory_mesh import ANN, LLAMA, MemoryAnswer, MemoryMesh
+from tests.fakes.memory_mesh import ANN, LLAMA, MemoryAnswer, MemoryMesh, Reply
 
 CARL = Holder("c" * 52, "carl", "relay")
 JSON = "application/json"
@@ -63,7 +63,7 @@ async def test_several_providers_are_one_list_longest_expiry_first(
 async def test_providers_that_fail_or_talk_nonsense_are_left_out(
     client: httpx.AsyncClient, mesh: MemoryMesh
 ) -> None:
-    replies = [
+    replies: list[Reply] = [
         NoRoute(502, "Lost."),
         MemoryAnswer(JSON, [b'{"mod', StreamReset(Code.GONE, "Lost.")]),
         MemoryAnswer(JSON, [b"[]"]),
@@ -76,7 +76,7 @@ async def test_providers_that_fail_or_talk_nonsense_are_left_out(
         Holder(str(n) * 52, f"p{n}", "host") for n in range(2, 2 + len(replies))
     )
     mesh.listed = [replace(LLAMA, providers=holders)]
-    mesh.replies = [*replies]
+    mesh.replies = list(replies)
     answer = await client.get("/api/ps")
     assert answer.json() == {"models": [{"name": "m"}]}
     assert all(r.closed.is_set() for r in replies if isinstance(r, MemoryAnswer))
