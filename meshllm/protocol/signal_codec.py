@@ -1,0 +1,202 @@
+"""Pure: signaling messages to JSON and strictly back (docs/protocol.md §3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from meshllm.errors import Code, MeshError, RemoteProtocolError
+from meshllm.protocol import signals as s
+from meshllm.trust.announcement import versions
+from meshllm.trust.keys import b64encode, read_peer_id
+from meshllm.trust.signed import ANNOUNCEMENT_MAX, TOKEN_MAX
+from meshllm.trust.strict import (
+    b64,
+    boolean,
+    integer,
+    listed,
+    nested,
+    nullable,
+    parse_object,
+    take,
+    text,
+)
+
+SEALED_TICKET_CHARS: Final = 40_960  # a statement and a ticket of the largest size
+ROSTER_MAX: Final = 4_096  # announcements or ids in one message
+TEXT_CHARS: Final = 512
+_B64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+def _passed_on(alphabet: bytes, most: int) -> Callable[[Any], str]:
+    """Text that others verify or open: here only its size and alphabet count."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not 0 < len(value) <= most:
+            raise RemoteProtocolError(f"text of 1 to {most} characters expected")
+        if not value.isascii() or value.encode().translate(None, alphabet):
+            raise RemoteProtocolError("base64url expected")
+        return value
+
+    return read
+
+
+def _read_code(value: Any) -> Code:
+    return Code(integer(min(Code), max(Code))(value))
+
+
+def _read_ice(value: dict[str, Any]) -> s.Ice:
+    readers = {"urls": listed(_text, 16), "username": _nullable_text}
+    return s.Ice(**take(value, readers | {"credential": _nullable_text}))
+
+
+def _write_ice(ice: s.Ice) -> dict[str, Any]:
+    return {
+        "urls": list(ice.urls),
+        "username": ice.username,
+        "credential": ice.credential,
+    }
+
+
+_re = integer(1, 2**31 - 1)
+_time = integer()
+_text = text(TEXT_CHARS)
+_nullable_text = nullable(_text)
+_conn = b64(16)
+_token = _passed_on(_B64 + b".", TOKEN_MAX)
+_announcement = _passed_on(_B64 + b".", ANNOUNCEMENT_MAX)
+_chain = listed(_token, 3)
+_roster = listed(_announcement, ROSTER_MAX)
+_envelope = _passed_on(_B64, s.CLIENT_MESSAGE_BYTES)
+_ticket = _passed_on(_B64, SEALED_TICKET_CHARS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A row of the tables of §3: a message's `t`, its class, its fields' readers."""
+
+    t: str
+    of: Callable[..., Any]
+    readers: dict[str, Callable[[Any], Any]]
+
+    def read(self, fields: dict[str, Any]) -> Any:
+        values = take(fields, self.readers)
+        return self.of(**{_attribute(key): value for key, value in values.items()})
+
+    def write(self, message: s.Message) -> dict[str, Any]:
+        return {key: _plain(getattr(message, _attribute(key))) for key in self.readers}
+
+
+def _attribute(key: str) -> str:
+    return "sender" if key == "from" else key  # `from` is a keyword in Python
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case bytes():
+            return b64encode(value)
+        case tuple():
+            return [_plain(item) for item in value]
+        case s.Ice():
+            return _write_ice(value)
+    return value
+
+
+def _form(t: str, of: type[Any], **readers: Callable[[Any], Any]) -> _Form:
+    return _Form(t, of, readers)
+
+
+_PING = _form("ping", s.Ping, re=_re)
+_PONG = _form("pong", s.Pong, re=_re)
+_CLIENT: Final = (
+    _form(
+        "login",
+        s.Login,
+        id=read_peer_id,
+        nonce=b64(32),
+        conn=_conn,
+        sig=b64(64),
+        chain=_chain,
+    ),
+    _form("announce", s.Announce, re=_re, card=nullable(_announcement)),
+    _form(
+        "send", s.Send, re=_re, to=read_peer_id, conn=nullable(_conn), sealed=_envelope
+    ),
+    _form("put_ticket", s.PutTicket, re=_re, id=b64(8), sealed=_ticket, until=_time),
+    _form("get_ticket", s.GetTicket, re=_re, id=b64(8)),
+    _form("leave_card", s.LeaveCard, re=_re, chain=_chain),
+    _form("grant", s.Grant, re=_re, membership=_token),
+    _form("register", s.Register, re=_re, setup=nullable(b64(16)), statement=_token),
+    _form("revoke", s.Revoke, re=_re, revocations=_token),
+    _PING,
+    _PONG,
+)
+_HUB: Final = (
+    _form(
+        "challenge",
+        s.Challenge,
+        server=read_peer_id,
+        nonce=b64(32),
+        ts=_time,
+        versions=versions,
+    ),
+    _form(
+        "welcome",
+        s.Welcome,
+        sig=b64(64),
+        roster=_roster,
+        ice=listed(nested(_read_ice), 16),
+        statement=nullable(_token),
+        revocations=nullable(_token),
+    ),
+    _form("roster", s.Roster, joined=_roster, left=listed(read_peer_id, ROSTER_MAX)),
+    _form("signal", s.Signal, **{"from": read_peer_id}, conn=_conn, sealed=_envelope),
+    _form("ticket", s.SealedTicket, re=_re, sealed=_ticket),
+    _form("card", s.CardLeft, chain=_chain, conflict=boolean),
+    _form("membership", s.Granted, membership=_token, statement=_token),
+    _form("revoked", s.Revoked, revocations=_token),
+    _form("statement", s.NewStatement, statement=_token),
+    _form("done", s.Done, re=_re),
+    _form("error", s.Refused, re=nullable(_re), code=_read_code, text=_text),
+    _PING,
+    _PONG,
+)
+_CLIENT_FORMS: Final = {form.t: form for form in _CLIENT}
+_HUB_FORMS: Final = {form.t: form for form in _HUB}
+_FORM_OF: Final = {form.of: form for form in (*_CLIENT, *_HUB)}
+
+
+def decode_client(data: str | bytes) -> s.ClientMessage | s.Unknown:
+    """What a client sent to the hub. Raises RemoteProtocolError."""
+    message = _decode(data, s.CLIENT_MESSAGE_BYTES, _CLIENT_FORMS)
+    return cast(s.ClientMessage | s.Unknown, message)
+
+
+def decode_hub(data: str | bytes) -> s.HubMessage | s.Unknown:
+    """What the hub sent to a client. Raises RemoteProtocolError."""
+    message = _decode(data, s.HUB_MESSAGE_BYTES, _HUB_FORMS)
+    return cast(s.HubMessage | s.Unknown, message)
+
+
+def _decode(data: str | bytes, most: int, forms: dict[str, _Form]) -> object:
+    # What cannot be UTF-8 becomes what strict JSON refuses.
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    fields = parse_object(raw, max_bytes=most)
+    t = fields.pop("t", None)
+    if not isinstance(t, str):
+        raise RemoteProtocolError("A message without its kind in `t`.")
+    form = forms.get(t)
+    if form is None:
+        re = fields.get("re")
+        return s.Unknown(t[:64], re if type(re) is int and 0 < re < 2**31 else None)
+    try:
+        return form.read(fields)
+    except MeshError as exc:
+        raise RemoteProtocolError(f"A malformed `{t}` message: {exc}") from exc
+
+
+def encode(message: s.Message) -> str:
+    form = _FORM_OF[type(message)]
+    return json.dumps({"t": form.t, **form.write(message)}, separators=(",", ":"))
