@@ -1,0 +1,152 @@
+"""The keys of a node, and the root key of a mesh: files that only their owner reads.
+
+A node has an Ed25519 key, which is who it is, and an X25519 key, which receives what is
+sealed to it. docs/protocol.md §1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from mnemonic import Mnemonic
+from nacl.public import PrivateKey
+from nacl.signing import SigningKey
+
+from meshllm.errors import ConfigError, MeshError
+from meshllm.trust.keys import PeerId, b64decode, b64encode, peer_id
+
+IDENTITY_FILE = "identity.key"
+ROOT_FILE = "root.key"
+PHRASE_WORDS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A node's keys. `id` is its name on the wire."""
+
+    signing: SigningKey
+    box: PrivateKey
+
+    @property
+    def id(self) -> PeerId:
+        return peer_id(self.signing.verify_key.encode())
+
+    @classmethod
+    def load(cls, home: Path) -> Self:
+        """ConfigError: missing, damaged, or readable by others."""
+        path = home / IDENTITY_FILE
+        fields = read_private(path, ("ed25519", "x25519"))
+        return cls(SigningKey(fields["ed25519"]), PrivateKey(fields["x25519"]))
+
+    @classmethod
+    def load_or_create(cls, home: Path) -> Self:
+        """The keys of this home, made on first use; a damaged file is not replaced."""
+        path = home / IDENTITY_FILE
+        if not path.exists():
+            keys = {
+                "ed25519": SigningKey.generate().encode(),
+                "x25519": PrivateKey.generate().encode(),
+            }
+            with contextlib.suppress(FileExistsError):  # another process was first
+                write_private(path, keys)
+        return cls.load(home)
+
+
+@dataclass(frozen=True, slots=True)
+class RootKey:
+    """Names a mesh and its owners. It may leave the machine, as a file or as words."""
+
+    signing: SigningKey
+
+    @property
+    def id(self) -> PeerId:
+        return peer_id(self.signing.verify_key.encode())
+
+    @property
+    def phrase(self) -> str:
+        """24 words of BIP-39, from which the key can be made again."""
+        return str(Mnemonic("english").to_mnemonic(self.signing.encode()))
+
+    @classmethod
+    def create(cls, home: Path) -> Self:
+        """ConfigError when this home has one already."""
+        root = cls(SigningKey.generate())
+        path = home / ROOT_FILE
+        try:
+            write_private(path, {"root": root.signing.encode()})
+        except FileExistsError:
+            raise ConfigError(
+                f"{path} exists: this node made a mesh before. Keep that file safe and "
+                "use another home for a second mesh (`--home`)."
+            ) from None
+        return root
+
+    @classmethod
+    def load(cls, home: Path) -> Self:
+        return cls(SigningKey(read_private(home / ROOT_FILE, ("root",))["root"]))
+
+    @classmethod
+    def from_phrase(cls, phrase: str) -> Self:
+        """ConfigError when a word is misspelled or missing."""
+        words = " ".join(phrase.lower().split())
+        try:
+            return cls(SigningKey(bytes(Mnemonic("english").to_entropy(words))))
+        except (ValueError, LookupError) as error:
+            raise ConfigError(
+                f"This is no recovery phrase: {PHRASE_WORDS} words, spelled as shown."
+            ) from error
+
+
+def write_private(path: Path, keys: dict[str, bytes]) -> None:
+    """A new file that only its owner reads. FileExistsError: it is never replaced.
+
+    It appears whole or not at all, whatever happens meanwhile.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fields: dict[str, Any] = {"v": 1} | {n: b64encode(key) for n, key in keys.items()}
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump(fields, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)  # unlike a rename, it fails when the name is taken
+    finally:
+        draft.unlink()
+
+
+def read_private(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The 32-byte keys in a file. ConfigError says what is wrong and what to do."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if sys.platform != "win32" and mode & 0o077:
+                raise ConfigError(
+                    f"{path} can be read by others (mode {mode:04o}). If nobody has "
+                    f"copied it: `chmod 600 {path}`."
+                )
+            fields = json.loads(file.read(4096))
+            return {name: b64decode(fields[name], 32) for name in names}
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no key at {path}. `meshllm join LINK`, or `meshllm init`, "
+            "makes one."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except ConfigError:
+        raise
+    except (ValueError, LookupError, TypeError, MeshError) as error:
+        raise ConfigError(
+            f"{path} is damaged. Put back a copy of it; without one, move it away and "
+            "join again as a new node."
+        ) from error
