@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from meshllm.dialects import BadRequest, parse_request, stream_error
-from meshllm.errors import MeshError
+from meshllm.errors import BackendError, MeshError
 from meshllm.gateway.call import REQUEST_ID, Call
 from meshllm.gateway.pins import split_pin
 from meshllm.gateway.records import ENDS, Records
@@ -99,6 +99,7 @@ async def _ask(call: Call, body: bytes) -> Ask:
 
 
 async def _relay(call: Call, answer: Answer) -> web.StreamResponse:
+    """Raises MeshError when it breaks off before anything was sent on."""
     async with aclosing(answer):
         _describe(call, answer)
         content_type = _safe_type(answer.content_type)
@@ -117,7 +118,7 @@ def _describe(call: Call, answer: Answer) -> None:
         call.headers["Server-Timing"] = timing
     call.headers["X-Content-Type-Options"] = "nosniff"
     if not 200 <= answer.status <= 599 or answer.status in (204, 304):
-        raise BadRequest(f"The provider answered with status {answer.status}.", 502)
+        raise BackendError(f"The provider answered with status {answer.status}.")
 
 
 def server_timing(timing: Mapping[str, Any]) -> str:
@@ -161,15 +162,12 @@ async def _whole(
     call: Call, status: int, content_type: str, chunks: AsyncIterator[bytes]
 ) -> web.StreamResponse:
     body = bytearray()
-    try:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > WHOLE_LIMIT:
-                break
-        else:
-            return call.reply(bytes(body), content_type, status)
-    except MeshError as exc:
-        raise BadRequest(str(exc), 502) from exc
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > WHOLE_LIMIT:
+            break
+    else:
+        return call.reply(bytes(body), content_type, status)
     response = await _start(call, status, content_type)
     try:
         await response.write(body)

@@ -39,14 +39,14 @@ async def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
 
 
 async def _taken(host: str, port: int) -> ConfigError:
-    reachable = _reachable(host)
-    who = await _who_answers(reachable, port)
+    here = reachable(host)
+    who = await _who_answers(here, port)
     free = _free_port(host, port)
     if free is None:
         return ConfigError(f"Port {port} is in use{who}, and so are the next ones.")
     return ConfigError(
         f"Port {port} is in use{who}. Try `meshllm gateway --port {free}`, then "
-        f"`OLLAMA_HOST={address(reachable, free)}`."
+        f"`OLLAMA_HOST={address(here, free)}`."
     )
 
 
@@ -89,8 +89,10 @@ def _can_listen(host: str, port: int) -> bool:
     return True
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     """Where a program of this machine finds what listens on `host`."""
+    if not host:
+        return "127.0.0.1"
     try:
         listening = ip_address(host)
     except ValueError:

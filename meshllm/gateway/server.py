@@ -11,11 +11,11 @@ from typing import Any
 from aiohttp import web
 
 from meshllm.dialects import BadRequest
-from meshllm.errors import MeshError
+from meshllm.errors import Code, MeshError, NotAllowed, StreamReset
 from meshllm.gateway import guards, routes
 from meshllm.gateway.call import Call
 from meshllm.gateway.options import Options
-from meshllm.gateway.ports import address, cannot_listen
+from meshllm.gateway.ports import address, cannot_listen, reachable
 from meshllm.routing.seam import Mesh, NoRoute
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,10 @@ class Gateway:
         self.url = ""
 
     async def start(self) -> None:
-        """Listens; `url` is then the address. Raises ConfigError."""
+        """Listens; `url` is then where programs of this machine find it.
+
+        Raises ConfigError when it cannot listen there.
+        """
         loop = asyncio.get_running_loop()
         server = web.Server(
             self._serve,
@@ -61,7 +64,8 @@ class Gateway:
             ) from exc
         self._runner = runner
         self._started_at = loop.time()
-        self.url = "http://" + address(self._options.host, runner.addresses[0][1])
+        port = runner.addresses[0][1]
+        self.url = f"http://{address(reachable(self._options.host), port)}"
 
     async def stop(self) -> None:
         """Takes no more requests, gives running ones `drain_s`, cancels the rest.
@@ -104,7 +108,7 @@ class Gateway:
         except BadRequest as exc:
             response = call.error(exc.status, str(exc))
         except MeshError as exc:
-            response = call.error(502, str(exc))
+            response = call.error(_status(exc), str(exc))
         except Exception as exc:
             if isinstance(exc, ConnectionError) and _has_hung_up(request):
                 return web.Response(status=499)  # which nobody reads
@@ -134,6 +138,15 @@ class Gateway:
         return call.error(
             401, "This gateway needs its API key: `Authorization: Bearer KEY`."
         )
+
+
+def _status(error: MeshError) -> int:
+    match error:
+        case StreamReset(code=Code.TIMEOUT):
+            return 504
+        case NotAllowed():
+            return 403
+    return 502
 
 
 def _has_hung_up(request: web.BaseRequest) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from meshllm.errors import Code, PeerUnreachable, StreamReset
+from meshllm.errors import Code, NotAllowed, PeerUnreachable, StreamReset
 from meshllm.gateway import Gateway
 from meshllm.gateway.forward import BODY_LIMIT, WHOLE_LIMIT, server_timing
 from meshllm.routing.seam import NoRoute
@@ -156,6 +156,8 @@ async def test_each_chunk_arrives_before_the_next_is_made(
         (NoRoute(403, "No."), 403, {}),
         (NoRoute(413, "Large."), 413, {}),
         (PeerUnreachable("Gone."), 502, {"x-should-retry": "false"}),
+        (StreamReset(Code.TIMEOUT, "Slow."), 504, {"x-should-retry": "false"}),
+        (NotAllowed("No."), 403, {}),
     ],
 )
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
@@ -174,7 +176,8 @@ async def test_an_error_before_the_first_byte_has_status_and_shape_of_the_api(
         assert got.json() == {"error": str(error)}
     else:
         assert got.json()["error"]["message"] == str(error)
-        assert got.json()["error"]["code"] == getattr(error, "code", None)
+        code = error.code if isinstance(error, NoRoute) else None
+        assert got.json()["error"]["code"] == code
     for name in ("Retry-After", "x-should-retry"):
         assert got.headers.get(name) == headers.get(name)
     assert "Meshllm-Provider" not in got.headers
