@@ -86,6 +86,9 @@ def parse_request(body: bytes, path: str) -> dict[str, Any]:
     if request.get("messages") is not None:
         request["messages"] = _messages(request["messages"])
     _settle_model(request, path)
+    if path == "/v1/chat/completions" and not request.get("messages"):
+        # llama.cpp would take this and talk to itself to the end of its context.
+        raise BadRequest("[] is too short - 'messages'")
     if not isinstance(request.get("stream"), bool | None):
         raise BadRequest('"stream" must be true or false')
     refuse_remote_images(request, api_of(path))
