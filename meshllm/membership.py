@@ -19,7 +19,7 @@ from nacl.signing import SigningKey
 from meshllm.errors import Code, ConfigError, MeshError, NotAllowed
 from meshllm.identity import Identity, RootKey
 from meshllm.store import open_store
-from meshllm.trust.admission import Admission, admit, newest, recheck
+from meshllm.trust.admission import Admission, admit, newest, recheck, supersedes
 from meshllm.trust.grants import (
     Caps,
     Card,
@@ -91,7 +91,7 @@ class Membership:
             return None
         except (ValueError, TypeError, LookupError, MeshError) as error:
             raise ConfigError(
-                f"{path} is damaged. `meshllm leave` and join again, or put back a copy."
+                f"{path} is damaged. Put back a copy, or `meshllm leave` and join again."
             ) from error
 
     @classmethod
@@ -215,25 +215,18 @@ class Membership:
         return bool(row[0] == id)
 
     def newer_statement(self, token: str) -> None:
-        """Keep it when it is newer than ours. TrustError when it is not of this mesh."""
+        """Keep it when it is newer than ours. TrustError: it is of another mesh."""
         statement = Statement.read(token, self.mesh)
         if newest(statement, self._statement) is statement:
             self._statement = statement
             self._write(replace(self._known, statement=token))
 
     def newer_revocations(self, token: str) -> None:
-        """Keep it when it is newer, and by an owner."""
+        """Keep it when it is by an owner, and newer than ours."""
         revocations = Revocations.read(token)
-        if revocations.mesh != self.mesh or not self._statement.owner(
-            revocations.issuer
-        ):
-            raise NotAllowed(
-                "These revocations are by no owner of this mesh.", Code.AUTH
-            )
-        if self._revocations and revocations.version <= self._revocations.version:
-            return
-        self._revocations = revocations
-        self._write(replace(self._known, revocations=token))
+        if supersedes(revocations, self._revocations, self._statement):
+            self._revocations = revocations
+            self._write(replace(self._known, revocations=token))
 
     # Owners
 
@@ -369,8 +362,8 @@ def refuse_second(home: Path) -> None:
     """One mesh a home."""
     if (home / MESH_FILE).exists():
         raise ConfigError(
-            "This node is in a mesh already. `meshllm leave` first, or use another home "
-            "for a second one: `--home DIR`."
+            "This node is in a mesh already. `meshllm leave` first, or use another "
+            "home for a second one: `--home DIR`."
         )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from meshllm.dialects import Model
 from meshllm.errors import ConfigError, MeshError, NotAllowed, PeerUnreachable
 from meshllm.identity import Identity
 from meshllm.membership import Membership
@@ -28,7 +29,7 @@ from meshllm.transport.introduce import VERSIONS, Introduced, Introducer
 from meshllm.transport.peer import IceServer
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
 from meshllm.trust.admission import Admission
-from meshllm.trust.grants import Announcement
+from meshllm.trust.announcement import Announcement, ModelCard
 from meshllm.trust.keys import PeerId
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ class Node:
     async def _dial(self, provider: Provider) -> Introduced:
         if self.signaling is None:
             raise PeerUnreachable("This node has no way to reach others yet.")
-        return await self.introducer.dial(provider.announcement, self.signaling.deliver)
+        return await self.introducer.dial(provider.announcement, self.signaling.send)
 
     def _signaling_client(self) -> SignalingClient | None:
         if self.membership.hub is None or self.membership.hub_key is None:
@@ -229,7 +230,7 @@ class Node:
 
     def _on_signal(self, sender: PeerId, conn: bytes, sealed: bytes) -> None:
         assert self.signaling is not None
-        self.introducer.receive(sender, conn, sealed, self.signaling.deliver)
+        self.introducer.receive(sender, conn, sealed, self.signaling.send)
 
     def _on_statement(self, token: str) -> None:
         self._learn("statement", self.membership.newer_statement, token)
@@ -250,7 +251,7 @@ class Node:
 
     def _issue(self, chain: tuple[str, ...]) -> None:
         assert self.signaling is not None
-        token = self.membership.issue(chain, int(time.time()))
+        token = self.membership.issue(self.identity, chain, int(time.time()))
         self._run(self._grant(token), "grant")
 
     async def _grant(self, token: str) -> None:
@@ -286,7 +287,7 @@ class Node:
             versions=VERSIONS,
             backend=self.host.backend.kind,
             parallel=self.host.slots.parallel,
-            models=tuple(self.host.models[:MODELS_MAX]),
+            models=tuple(_card(model) for model in self.host.models[:MODELS_MAX]),
             chain=tuple(self.membership.chain),
             ts=int(time.time()),
         )
@@ -310,3 +311,15 @@ class Node:
         task = self._tasks.create_task(work, name=name)
         self._background.append(task)
         task.add_done_callback(self._background.remove)
+
+
+def _card(model: Model) -> ModelCard:
+    return ModelCard(
+        name=model.name,
+        digest=model.digest,
+        size=model.size,
+        modified_at=model.modified_at,
+        details=model.details,
+        capabilities=model.capabilities,
+        context_length=model.context_length,
+    )

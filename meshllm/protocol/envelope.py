@@ -27,7 +27,7 @@ ENVELOPE_MAX = 12_288
 OVERHEAD = 32 + 24 + 16  # ephemeral key, nonce, authenticator
 SKEW_S = 300
 SEEN_S = 900
-SEEN_MAX = 4_096
+SEEN_PER_PEER = 256
 TEXT_MAX = 256
 
 
@@ -107,7 +107,8 @@ def seal(
     """The envelope, and the SHA-256 of the signed form inside.
 
     `to_box`: the receiver's X25519 key. `ephemeral` and the 24-byte `nonce` are made
-    for this envelope alone. LocalProtocolError when it would be beyond 12,288 bytes.
+    for this envelope alone. LocalProtocolError when it would be beyond 12,288 bytes,
+    TrustError when `to_box` is no key.
     """
     kind, body = _write(signal)
     form = signed.sign(kind, body, key).encode()
@@ -115,7 +116,10 @@ def seal(
     if size > ENVELOPE_MAX:
         raise LocalProtocolError(f"an envelope of {size} bytes is too large")
     inside = (len(form).to_bytes(2) + form).ljust(size - OVERHEAD, b"\0")
-    box = Box(ephemeral, PublicKey(to_box)).encrypt(inside, nonce).ciphertext
+    try:
+        box = Box(ephemeral, PublicKey(to_box)).encrypt(inside, nonce).ciphertext
+    except (nacl.exceptions.CryptoError, ValueError) as error:
+        raise TrustError("a box key that nothing can be sealed to") from error
     sealed = ephemeral.public_key.encode() + nonce + box
     return sealed, hashlib.sha256(form).digest()
 
@@ -150,18 +154,22 @@ def open_envelope(
 
 
 class SeenPaths:
-    """Path ids of the last 15 minutes: an offer is taken once."""
+    """Path ids of the last 15 minutes: an offer is taken once.
+
+    Ask only about senders that are admitted: what others send must not fill it.
+    """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[bytes, int] = OrderedDict()
+        self._seen: dict[PeerId, OrderedDict[bytes, int]] = {}
 
-    def is_new(self, path: bytes, now: int) -> bool:
+    def is_new(self, sender: PeerId, path: bytes, now: int) -> bool:
         """True the first time. A full memory forgets nothing: it refuses."""
-        while self._seen and next(iter(self._seen.values())) < now - SEEN_S:
-            self._seen.popitem(last=False)
-        if path in self._seen or len(self._seen) >= SEEN_MAX:
+        seen = self._seen.setdefault(sender, OrderedDict())
+        while seen and next(iter(seen.values())) < now - SEEN_S:
+            seen.popitem(last=False)
+        if path in seen or len(seen) >= SEEN_PER_PEER:
             return False
-        self._seen[path] = now
+        seen[path] = now
         return True
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from meshllm.dialects import Model
+from meshllm.dialects.lists import same_name
 from meshllm.errors import Code, NotAllowed
 from meshllm.trust.admission import Admission
 from meshllm.trust.grants import Role
@@ -26,20 +27,16 @@ TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_p
 
 
 def resolve(name: str, models: Iterable[Model]) -> Model | None:
-    """The entry a name means: exact, then without regard to case and `:latest`."""
-    entries = list(models)
-    for entry in entries:
-        if entry.name == name:
-            return entry
-    wanted = _plain(name)
-    matches = [entry for entry in entries if _plain(entry.name) == wanted]
-    return matches[0] if matches else None
+    """The entry a name means: exact, else without regard to case and `:latest`."""
+    same = [entry for entry in models if same_name(entry.name, name)]
+    exact = [entry for entry in same if entry.name == name]
+    return next(iter(exact or same), None)
 
 
 def permit(model: Model, admission: Admission) -> None:
     """NotAllowed when the asker's membership names other models only."""
     allowed = admission.caps.models
-    if allowed is None or any(_plain(name) == _plain(model.name) for name in allowed):
+    if allowed is None or any(same_name(name, model.name) for name in allowed):
         return
     raise NotAllowed(
         f"Your invitation to this mesh does not include the model {model.name}.",
@@ -51,8 +48,7 @@ def visible(models: Iterable[Model], shared: Sequence[str]) -> list[Model]:
     """The models that `share --model` offers; all of them when it names none."""
     if not shared:
         return list(models)
-    wanted = {_plain(name) for name in shared}
-    return [model for model in models if _plain(model.name) in wanted]
+    return [m for m in models if any(same_name(m.name, name) for name in shared)]
 
 
 def clamp(body: dict[str, Any], model: Model, role: Role) -> dict[str, Any]:
@@ -86,7 +82,3 @@ def _limited(value: Any, most: int) -> Any:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return value
     return most if value < 0 or value > most else value
-
-
-def _plain(name: str) -> str:
-    return name.lower().removesuffix(":latest")

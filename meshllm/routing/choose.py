@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshllm.dialects import Model
+from meshllm.dialects.lists import same_name
 from meshllm.routing.roster import Provider
 from meshllm.trust.keys import PeerId
 
@@ -24,12 +25,10 @@ COLD = Warmth()
 
 
 def find_model(provider: Provider, name: str) -> Model | None:
-    """The provider's entry for a name; `x` and `x:latest` are one, case is ignored."""
-    wanted = plain(name)
-    for model in provider.models:
-        if model.name == name or plain(model.name) == wanted:
-            return model
-    return None
+    """The provider's entry for a name: exact, else without regard to case and tag."""
+    same = [model for model in provider.models if same_name(model.name, name)]
+    exact = [model for model in same if model.name == name]
+    return next(iter(exact or same), None)
 
 
 def order(
@@ -50,7 +49,3 @@ def order(
         )
 
     return sorted(providers, key=rank)
-
-
-def plain(name: str) -> str:
-    return name.lower().removesuffix(":latest")

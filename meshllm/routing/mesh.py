@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from meshllm.dialects import Model
+from meshllm.dialects.lists import full_name
 from meshllm.errors import (
     Code,
     MeshError,
@@ -22,7 +23,7 @@ from meshllm.protocol.exchange import (
     ResponseHead,
     encode_head,
 )
-from meshllm.routing.choose import find_model, order, plain
+from meshllm.routing.choose import find_model, order
 from meshllm.routing.links import Links
 from meshllm.routing.roster import Provider, Roster, Trust, pinned
 from meshllm.routing.seam import Answer, Ask, Holder, Listed, NoRoute
@@ -89,7 +90,7 @@ class MeshRouter:
             path = link.wire.carrier.kind if link and link.wire else None
             holder = Holder(str(provider.id), provider.name, path)
             for model in provider.models:
-                _, holders = found.setdefault(plain(model.name), (model, []))
+                _, holders = found.setdefault(full_name(model.name), (model, []))
                 holders.append(holder)
         return [
             Listed(**_fields(model), providers=tuple(holders))

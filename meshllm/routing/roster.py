@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from meshllm.dialects import Model
 from meshllm.errors import NotAllowed
 from meshllm.trust.admission import Admission
-from meshllm.trust.grants import Announcement, Role
+from meshllm.trust.announcement import Announcement, ModelCard
+from meshllm.trust.grants import Role
 from meshllm.trust.keys import PeerId
 
 PROVIDERS_MAX = 256
@@ -81,6 +82,8 @@ class Roster:
         """None when the one we have is newer. MeshError: it does not hold."""
         announcement = Announcement.read(token)
         admission = self._decide(announcement.chain, announcement.id)
+        if announcement.mesh != admission.mesh:
+            raise NotAllowed("an announcement for another mesh")
         if admission.role is Role.GUEST:
             raise NotAllowed(f"{admission.name} may use models, not share any.")
         known = self._providers.get(announcement.id)
@@ -88,7 +91,8 @@ class Roster:
             return None
         if known is None and len(self._providers) >= PROVIDERS_MAX:
             raise NotAllowed(f"More than {PROVIDERS_MAX} providers in this mesh.")
-        provider = Provider(announcement, admission, announcement.models)
+        models = tuple(_model(card) for card in announcement.models)
+        provider = Provider(announcement, admission, models)
         self._providers[provider.id] = provider
         return provider
 
@@ -97,6 +101,18 @@ class Roster:
 
     def clear(self) -> None:
         self._providers.clear()
+
+
+def _model(card: ModelCard) -> Model:
+    return Model(
+        name=card.name,
+        digest=card.digest,
+        size=card.size,
+        modified_at=card.modified_at,
+        details=card.details,
+        capabilities=card.capabilities,
+        context_length=card.context_length,
+    )
 
 
 def pinned(providers: Iterable[Provider], pin: str) -> list[Provider]:

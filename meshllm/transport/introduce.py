@@ -19,7 +19,14 @@ import nacl.utils
 
 from meshllm.errors import Code, MeshError, NotAllowed, PeerUnreachable
 from meshllm.identity import Identity
-from meshllm.protocol.envelope import Answer, Offer, Refusal, SeenPaths, open_envelope
+from meshllm.protocol.envelope import (
+    TEXT_MAX,
+    Answer,
+    Offer,
+    Refusal,
+    SeenPaths,
+    open_envelope,
+)
 from meshllm.protocol.envelope import seal as seal_envelope
 from meshllm.protocol.frames import Hello
 from meshllm.protocol.hello import (
@@ -34,7 +41,7 @@ from meshllm.protocol.path import DETACH_S, Path
 from meshllm.transport.peer import IceServer, Peer
 from meshllm.transport.wire import Wire
 from meshllm.trust.admission import Admission
-from meshllm.trust.grants import Announcement
+from meshllm.trust.announcement import Announcement
 from meshllm.trust.keys import PeerId, public_key, short
 
 log = logging.getLogger(__name__)
@@ -174,13 +181,12 @@ class Introducer:
             case Answer() | Refusal():
                 self._on_reply(signal, digest)
             case Offer():
-                if self._seen.is_new(signal.path, now):
-                    task = asyncio.create_task(
-                        self._on_offer(signal, digest, deliver),
-                        name=f"answer {short(sender)}",
-                    )
-                    self._answering.add(task)
-                    task.add_done_callback(self._answering.discard)
+                task = asyncio.create_task(
+                    self._on_offer(signal, digest, deliver),
+                    name=f"answer {short(sender)}",
+                )
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
 
     async def close(self) -> None:
         for task in list(self._answering):
@@ -204,6 +210,9 @@ class Introducer:
             log.warning("%s was refused: %s", who, error)
             code = error.code if isinstance(error, NotAllowed) else Code.AUTH
             await self._refuse(offer, digest, code, str(error), deliver)
+            return
+        if not self._seen.is_new(offer.sender, offer.path, int(time.time())):
+            log.warning("an offer of %s came again and was dropped", who)
             return
         self._pending[offer.sender] += 1
         try:
@@ -316,10 +325,10 @@ class Introducer:
             ts=int(time.time()),
             prev=digest,
             code=code,
-            text=text[:200],
+            text=" ".join(text.split())[:TEXT_MAX],
         )
-        sealed, _ = self._seal(refusal, offer.box)
         try:
+            sealed, _ = self._seal(refusal, offer.box)
             await deliver(offer.sender, offer.conn, sealed)
         except MeshError as error:
             log.debug("the refusal was not delivered: %s", error)

@@ -68,8 +68,6 @@ def admit(
             admission = _bearer(Ticket.read(chain[1]), chain[2], id, mesh)
         case _:
             raise NotAllowed("A chain has at most three links.", Code.AUTH)
-    if statement.owner(admission.issuer) is None:
-        raise NotAllowed("Whoever issued this is no owner of the mesh.", Code.AUTH)
     return recheck(admission, now=now, statement=statement, revoked=revoked)
 
 
@@ -77,16 +75,14 @@ def recheck(
     admission: Admission,
     *,
     now: int,
-    statement: Statement | None,
+    statement: Statement,
     revoked: Revocations | None,
 ) -> Admission:
     """The same admission, if it still holds: at each request, and on new lists."""
-    if revoked is not None and (
-        revoked.covers(admission.id) or revoked.covers(admission.issuer)
-    ):
+    if statement.owner(admission.issuer) is None:
+        raise NotAllowed("Whoever issued this is no owner of the mesh.", Code.AUTH)
+    if revoked is not None and binds(revoked, admission, statement):
         raise NotAllowed("This membership was revoked by an owner.", Code.REVOKED)
-    if statement is not None and statement.owner(admission.issuer) is None:
-        raise NotAllowed("Whoever issued this is no owner any more.", Code.AUTH)
     if admission.until is not None and now >= admission.until:
         what = "invitation" if admission.ticket is not None else "membership"
         raise NotAllowed(
@@ -94,6 +90,31 @@ def recheck(
             Code.AUTH,
         )
     return admission
+
+
+def binds(revoked: Revocations, admission: Admission, statement: Statement) -> bool:
+    """Whether a list ends this admission. Owners are the root key's to remove, so that
+    none of them, nor a stolen key of one, can lock the others out."""
+    return (
+        revoked.mesh == admission.mesh
+        and statement.owner(revoked.issuer) is not None
+        and statement.owner(admission.id) is None
+        and revoked.covers(admission.id)
+    )
+
+
+def supersedes(
+    new: Revocations, kept: Revocations | None, statement: Statement
+) -> bool:
+    """Whether a list replaces the one kept: it is by an owner, and is newer, or the one
+    kept is by nobody who is an owner now."""
+    if new.mesh != statement.mesh or statement.owner(new.issuer) is None:
+        return False
+    return (
+        kept is None
+        or statement.owner(kept.issuer) is None
+        or new.version > kept.version
+    )
 
 
 def newest(shown: Statement, known: Statement | None) -> Statement:

@@ -29,7 +29,7 @@ from meshllm.trust.strict import (
 )
 
 OWNERS_MAX = 16
-REVOKED_MAX = 1_024
+REVOKED_MAX = 400
 CAP_MODELS_MAX = 64
 MODEL_NAME_MAX = 256
 

@@ -18,12 +18,15 @@ from meshllm.trust.keys import b64decode, b64encode, public_key
 from meshllm.trust.strict import parse_object
 
 TOKEN_MAX = 12_288
-ANNOUNCEMENT_MAX = 49_152  # 256 models fit
+LONG_TOKEN_MAX = 49_152  # an announcement of 256 models, a list of 400 revoked
+LONG_KINDS = ("announcement", "revocations")
 
 
 def sign(kind: str, body: Mapping[str, Any], key: SigningKey) -> str:
     """The token. LocalProtocolError when it would be larger than its kind may be."""
-    data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+    data = json.dumps(
+        body, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
     token = f"{b64encode(data)}.{b64encode(key.sign(_domain(kind) + data).signature)}"
     if len(token) > limit(kind):
         raise LocalProtocolError(f"a {kind} of {len(token)} bytes is too large")
@@ -57,7 +60,7 @@ def read_naming(kind: str, token: object, field: str) -> dict[str, Any]:
 
 def limit(kind: str) -> int:
     """Most characters of a token of this kind."""
-    return ANNOUNCEMENT_MAX if kind == "announcement" else TOKEN_MAX
+    return LONG_TOKEN_MAX if kind in LONG_KINDS else TOKEN_MAX
 
 
 def _domain(kind: str) -> bytes:

@@ -7,13 +7,14 @@ docs/protocol.md §1.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from meshllm.errors import MeshError, RemoteProtocolError
 from meshllm.trust.keys import b64decode
 
-INTEGER_MAX = 1 << 53
+INTEGER_MAX = (1 << 53) - 1  # beyond it JavaScript reads two integers as one
 NAME_MAX = 64
 
 
@@ -24,7 +25,11 @@ def parse_object(data: bytes, *, max_bytes: int, max_depth: int = 16) -> dict[st
     try:
         text = data.decode("utf-8")
         value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_no, parse_int=_integer
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_no,
+            parse_int=_integer,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError("this is not JSON") from error
@@ -120,6 +125,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number that is not finite")
+    return number
 
 
 def _integer(digits: str) -> int:
