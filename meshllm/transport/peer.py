@@ -1,0 +1,368 @@
+"""A peer connection: ICE, DTLS and one data channel between two nodes.
+
+Built from aiortc's transports, without its RTCPeerConnection: what is offered and
+answered are fields, not SDP text, and every task has an owner. aiortc's camelCase and
+private parts stay in this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import aioice
+from aiortc import (
+    RTCCertificate,
+    RTCDataChannel,
+    RTCDataChannelParameters,
+    RTCDtlsFingerprint,
+    RTCDtlsParameters,
+    RTCDtlsTransport,
+    RTCIceCandidate,
+    RTCIceGatherer,
+    RTCIceParameters,
+    RTCIceTransport,
+    RTCSctpCapabilities,
+    RTCSctpTransport,
+)
+from cryptography.hazmat.primitives import hashes
+
+from meshllm.errors import LocalProtocolError, PeerUnreachable
+from meshllm.protocol.description import (
+    MESSAGE_MAX,
+    SCTP_PORT,
+    Candidate,
+    Description,
+)
+from meshllm.transport.ice import IceConnection, IceServer, read_machine
+
+__all__ = ["IceServer", "Peer"]
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 2.0
+EARLY_BYTES = 262_144  # what may come before somebody listens
+# Names are asked for one second; after it the peer's own checks may still come in
+# (RFC 8863), so that there is no hurry to say that these were all.
+NAMED_S = 5.0
+
+
+class Peer:
+    """Made by `offer` or `answer`; closed by `close`, whatever happened before.
+
+    `on_closed` is called once, with why, when the other side closes or is lost after
+    the channel opened; not when `close` is called here.
+    """
+
+    def __init__(
+        self, servers: Sequence[IceServer], hosts: Sequence[str], *, is_offerer: bool
+    ) -> None:
+        self.on_low: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[str], None] = lambda reason: None
+        self.local: Description
+        self.kind = "host"
+        self.candidates: dict[str, str] = {}
+        self._is_offerer = is_offerer
+        self._on_message: Callable[[bytes], None] | None = None
+        self._early: deque[bytes] = deque()
+        self._early_bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing: asyncio.Task[None] | None = None
+        self._is_lost = False
+        self._certificate = RTCCertificate.generateCertificate()
+        # An empty list: without one aiortc would ask a public STUN server.
+        gatherer = RTCIceGatherer(iceServers=[])
+        self._connection = IceConnection(servers, hosts, controlling=is_offerer)
+        gatherer._connection = self._connection
+        self._ice = RTCIceTransport(gatherer)
+        self._dtls = RTCDtlsTransport(self._ice, [self._certificate])
+        self._sctp = RTCSctpTransport(self._dtls, SCTP_PORT)
+        self._channel = RTCDataChannel(
+            self._sctp,
+            RTCDataChannelParameters(label="meshllm", negotiated=True, id=0),
+        )
+        self._listen()
+
+    @classmethod
+    async def offer(cls, servers: Sequence[IceServer]) -> Peer:
+        """Gathered; `local` is what to send. PeerUnreachable without any address."""
+        peer = cls(servers, read_machine().hosts(None), is_offerer=True)
+        await peer._gather("actpass")
+        return peer
+
+    @classmethod
+    async def answer(cls, remote: Description, servers: Sequence[IceServer]) -> Peer:
+        """Gathered, `local` is what to send; connecting goes on in the background."""
+        hosts = read_machine().hosts(remote.candidates)
+        peer = cls(servers, hosts, is_offerer=False)
+        # Whoever answers is the DTLS client (RFC 8842 §5.3), unless the offer is it.
+        await peer._gather("passive" if remote.setup == "active" else "active")
+        await peer._start(remote)
+        return peer
+
+    async def accept(self, remote: Description) -> None:
+        """The answer to our offer; connecting goes on in the background."""
+        await self._start(remote)
+
+    async def opened(self, timeout_s: float) -> None:
+        """Until messages can be sent. PeerUnreachable, with why, when they cannot."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._opened)
+        except TimeoutError:
+            raise PeerUnreachable(
+                f"No connection within {timeout_s:g} s: {self._progress()}."
+            ) from None
+
+    @property
+    def own_fingerprint(self) -> bytes:
+        """SHA-256 of the certificate that this side shows."""
+        return bytes(self._certificate._cert.fingerprint(hashes.SHA256()))
+
+    @property
+    def observed_fingerprint(self) -> bytes:
+        """SHA-256 of the certificate that DTLS saw, whatever was announced."""
+        seen = self._seen()
+        if seen is None:
+            raise LocalProtocolError("no certificate was seen yet")
+        return seen
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that SCTP has not taken yet."""
+        return int(self._channel.bufferedAmount)
+
+    @property
+    def on_message(self) -> Callable[[bytes], None] | None:
+        return self._on_message
+
+    @on_message.setter
+    def on_message(self, callback: Callable[[bytes], None]) -> None:
+        """What came before is delivered in a later turn of the loop, in order."""
+        self._on_message = callback
+        if self._early:
+            self._loop.call_soon(self._deliver_early)
+
+    def send(self, message: bytes) -> None:
+        """Up to 16,384 bytes. After the end it is dropped: `on_closed` told so."""
+        if len(message) > MESSAGE_MAX:
+            raise LocalProtocolError(f"a message of {len(message)} bytes")
+        if self._channel.readyState == "open" and self._closing is None:
+            self._channel.send(message)
+
+    async def close(self) -> None:
+        """Let go of everything, within 2 s. Safe to call again."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _gather(self, setup: str) -> None:
+        try:
+            await self._ice.iceGatherer.gather()
+        except BaseException:
+            await self.close()
+            raise
+        found = self._ice.iceGatherer.getLocalCandidates()
+        if not found:
+            await self.close()
+            raise PeerUnreachable(
+                "This machine has no network address to offer, and no relay answered. "
+                "Check the network, or set MESHLLM_LOOPBACK=1 to stay on this machine."
+            )
+        self.local = Description(
+            fingerprint=self.own_fingerprint,
+            ufrag=self._connection.local_username,
+            pwd=self._connection.local_password,
+            setup=setup,
+            candidates=tuple(_from_aiortc(candidate) for candidate in found),
+        )
+
+    async def _start(self, remote: Description) -> None:
+        reachable = read_machine().reachable(remote.candidates)
+        if not reachable:
+            await self.close()
+            raise PeerUnreachable(
+                "The peer offers no address that this machine may dial. "
+                "Both need a common network, or a TURN server."
+            )
+        for candidate in reachable:
+            if not candidate.is_named:
+                await self._ice.addRemoteCandidate(_to_aiortc(candidate))
+        named = [candidate for candidate in reachable if candidate.is_named]
+        if named:
+            # Resolving takes a second when nobody answers; the rest does not wait.
+            self._tasks.append(self._loop.create_task(self._resolve(named)))
+        else:
+            await self._ice.addRemoteCandidate(None)
+        self._tasks.append(self._loop.create_task(self._connect(remote)))
+
+    async def _resolve(self, named: Sequence[Candidate]) -> None:
+        async def add(candidate: Candidate) -> None:
+            try:
+                await self._ice.addRemoteCandidate(_to_aiortc(candidate))
+            except OSError as error:
+                log.debug("%s was not resolved: %s", candidate.host, error)
+
+        async with asyncio.TaskGroup() as group:
+            for candidate in named:
+                group.create_task(add(candidate))
+        await asyncio.sleep(NAMED_S)
+        await self._ice.addRemoteCandidate(None)
+
+    async def _connect(self, remote: Description) -> None:
+        try:
+            await self._ice.start(
+                RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd)
+            )
+            if self._ice.state != "completed":
+                self._lost("no path to the peer works; a TURN server would help")
+                return
+            is_client = self.local.setup == "active" or remote.setup == "passive"
+            self._dtls._set_role("client" if is_client else "server")
+            pairs = ":".join(f"{byte:02X}" for byte in remote.fingerprint)
+            await self._dtls.start(
+                RTCDtlsParameters([RTCDtlsFingerprint("sha-256", pairs)])
+            )
+            if self._dtls.state != "connected":
+                is_other = self._seen() not in (None, remote.fingerprint)
+                self._lost(
+                    "the peer's certificate is not the one it announced"
+                    if is_other
+                    else "the DTLS handshake failed"
+                )
+                return
+            self._note_pair()
+            await self._sctp.start(RTCSctpCapabilities(MESSAGE_MAX), SCTP_PORT)
+        except Exception as error:
+            log.exception("connecting failed")
+            self._lost(f"connecting failed ({type(error).__name__})")
+
+    def _listen(self) -> None:
+        self._channel.on("open", self._on_open)
+        self._channel.on("message", self._received)
+        self._channel.on("bufferedamountlow", lambda: self.on_low())
+        self._channel.on("close", lambda: self._lost("the peer closed the path"))
+        self._sctp.on("datachannel", lambda _: self._lost("the peer opened a channel"))
+        self._dtls.on("statechange", self._on_dtls)
+        self._ice.on("statechange", self._on_ice)
+
+    def _on_open(self) -> None:
+        if not self._opened.done():
+            log.debug("open: %s", self.candidates)
+            self._opened.set_result(None)
+
+    def _on_dtls(self) -> None:
+        if self._dtls.state == "closed":
+            self._lost("the peer closed the path")
+
+    def _on_ice(self) -> None:
+        if self._ice.state == "failed" and self._opened.done():
+            self._lost("the network path was lost")
+
+    def _lost(self, reason: str) -> None:
+        if self._is_lost or self._closing is not None:
+            return
+        self._is_lost = True
+        if not self._opened.done():
+            self._opened.set_exception(PeerUnreachable(f"No connection: {reason}."))
+            self._opened.exception()  # seen by whoever waits in opened, if anyone
+        else:
+            self.on_closed(reason)
+
+    def _received(self, message: bytes | str) -> None:
+        if isinstance(message, str) or len(message) > MESSAGE_MAX:
+            self._lost("the peer sent what is no message of ours")
+        elif self._is_lost or self._closing is not None:
+            return
+        elif self._on_message is not None and not self._early:
+            self._on_message(message)
+        elif self._early_bytes + len(message) > EARLY_BYTES:
+            self._lost("the peer sent too much before it was heard")
+        else:
+            self._early.append(message)
+            self._early_bytes += len(message)
+
+    def _deliver_early(self) -> None:
+        while self._early and self._on_message and self._closing is None:
+            message = self._early.popleft()
+            self._early_bytes -= len(message)
+            self._on_message(message)
+
+    def _note_pair(self) -> None:
+        selected = self._connection.selected
+        if selected is None:
+            return
+        local, remote = selected
+        self.kind = "relay" if local.type == "relay" else remote.type
+        self.candidates = {"local": _name(local), "remote": _name(remote)}
+
+    def _seen(self) -> bytes | None:
+        ssl = self._dtls._ssl
+        certificate = ssl and ssl.get_peer_certificate(as_cryptography=True)
+        return bytes(certificate.fingerprint(hashes.SHA256())) if certificate else None
+
+    def _progress(self) -> str:
+        if self._ice.state == "new":
+            return "the peer has not answered"
+        if self._ice.state == "checking":
+            return "no path to the peer works so far; a TURN server would help"
+        if self._dtls.state != "connected":
+            return "the peer did not finish the DTLS handshake"
+        return "the peer did not open its data channel"
+
+    async def _close(self) -> None:
+        if not self._opened.done():
+            self._opened.set_exception(PeerUnreachable("The connection was closed."))
+            self._opened.exception()
+        receiving = self._dtls._task
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._sctp.stop()
+                await self._dtls.stop()
+                await self._ice.stop()
+                if receiving is not None:
+                    with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                        await receiving
+        except TimeoutError:
+            log.warning("a peer connection did not close within %g s", CLOSE_S)
+        self._early.clear()
+
+
+def _to_aiortc(candidate: Candidate) -> RTCIceCandidate:
+    return RTCIceCandidate(
+        component=1,
+        foundation=candidate.foundation,
+        ip=candidate.host,
+        port=candidate.port,
+        priority=candidate.priority,
+        protocol=candidate.transport,
+        type=candidate.kind,
+        relatedAddress=candidate.related_host,
+        relatedPort=candidate.related_port,
+    )
+
+
+def _from_aiortc(candidate: RTCIceCandidate) -> Candidate:
+    return Candidate(
+        foundation=candidate.foundation,
+        transport=candidate.protocol,
+        priority=candidate.priority,
+        host=candidate.ip,
+        port=candidate.port,
+        kind=candidate.type,
+        related_host=candidate.relatedAddress,
+        related_port=candidate.relatedPort,
+    )
+
+
+def _name(candidate: aioice.Candidate) -> str:
+    host = f"[{candidate.host}]" if ":" in candidate.host else candidate.host
+    return f"{candidate.type} {host}:{candidate.port}"
