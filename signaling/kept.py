@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from meshllm.errors import Code, NotAllowed, RemoteProtocolError
 from meshllm.protocol import signals
-from meshllm.trust.admission import Admission, admit
+from meshllm.trust.admission import Admission, admit, supersedes
 from meshllm.trust.grants import Membership, Revocations, Statement
 from meshllm.trust.keys import PeerId, b64encode
 from signaling.effects import Effect, Row, Save, Send
@@ -167,14 +167,11 @@ class Kept:
     def revoke(self, mesh: Mesh, token: str) -> list[Effect]:
         if token == mesh.revocations_token:
             return []
-        revocations, old = Revocations.read(token), mesh.revocations
-        issuer = mesh.statement.owner(revocations.issuer)
-        if revocations.mesh != mesh.id or issuer is None:
-            raise NotAllowed("Only an owner of this mesh revokes in it.", Code.AUTH)
-        if old is not None and revocations.version <= old.version:
+        revocations = Revocations.read(token)
+        if not supersedes(revocations, mesh.revocations, mesh.statement):
             raise NotAllowed(
-                "The signaling server already has revocations of this mesh as new as"
-                f" that (version {old.version})."
+                "These revocations are by no owner of this mesh, or no newer than those"
+                " that the signaling server has."
             )
         mesh.revocations_token, mesh.revocations = token, revocations
         self._changed.append(mesh)

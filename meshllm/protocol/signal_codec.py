@@ -11,7 +11,7 @@ from meshllm.errors import Code, MeshError, RemoteProtocolError
 from meshllm.protocol import signals as s
 from meshllm.trust.announcement import versions
 from meshllm.trust.keys import b64encode, read_peer_id
-from meshllm.trust.signed import ANNOUNCEMENT_MAX, TOKEN_MAX
+from meshllm.trust.signed import limit
 from meshllm.trust.strict import (
     b64,
     boolean,
@@ -65,9 +65,11 @@ _time = integer()
 _text = text(TEXT_CHARS)
 _nullable_text = nullable(_text)
 _conn = b64(16)
-_token = _passed_on(_B64 + b".", TOKEN_MAX)
-_announcement = _passed_on(_B64 + b".", ANNOUNCEMENT_MAX)
-_chain = listed(_token, 3)
+_statement = _passed_on(_B64 + b".", limit("statement"))
+_membership = _passed_on(_B64 + b".", limit("membership"))
+_announcement = _passed_on(_B64 + b".", limit("announcement"))
+_revocations = _passed_on(_B64 + b".", limit("revocations"))
+_chain = listed(_membership, 3)
 _roster = listed(_announcement, ROSTER_MAX)
 _envelope = _passed_on(_B64, s.CLIENT_MESSAGE_BYTES)
 _ticket = _passed_on(_B64, SEALED_TICKET_CHARS)
@@ -127,9 +129,11 @@ _CLIENT: Final = (
     _form("put_ticket", s.PutTicket, re=_re, id=b64(8), sealed=_ticket, until=_time),
     _form("get_ticket", s.GetTicket, re=_re, id=b64(8)),
     _form("leave_card", s.LeaveCard, re=_re, chain=_chain),
-    _form("grant", s.Grant, re=_re, membership=_token),
-    _form("register", s.Register, re=_re, setup=nullable(b64(16)), statement=_token),
-    _form("revoke", s.Revoke, re=_re, revocations=_token),
+    _form("grant", s.Grant, re=_re, membership=_membership),
+    _form(
+        "register", s.Register, re=_re, setup=nullable(b64(16)), statement=_statement
+    ),
+    _form("revoke", s.Revoke, re=_re, revocations=_revocations),
     _PING,
     _PONG,
 )
@@ -148,16 +152,16 @@ _HUB: Final = (
         sig=b64(64),
         roster=_roster,
         ice=listed(nested(_read_ice), 16),
-        statement=nullable(_token),
-        revocations=nullable(_token),
+        statement=nullable(_statement),
+        revocations=nullable(_revocations),
     ),
     _form("roster", s.Roster, joined=_roster, left=listed(read_peer_id, ROSTER_MAX)),
     _form("signal", s.Signal, **{"from": read_peer_id}, conn=_conn, sealed=_envelope),
     _form("ticket", s.SealedTicket, re=_re, sealed=_ticket),
     _form("card", s.CardLeft, chain=_chain, conflict=boolean),
-    _form("membership", s.Granted, membership=_token, statement=_token),
-    _form("revoked", s.Revoked, revocations=_token),
-    _form("statement", s.NewStatement, statement=_token),
+    _form("membership", s.Granted, membership=_membership, statement=_statement),
+    _form("revoked", s.Revoked, revocations=_revocations),
+    _form("statement", s.NewStatement, statement=_statement),
     _form("done", s.Done, re=_re),
     _form("error", s.Refused, re=nullable(_re), code=_read_code, text=_text),
     _PING,

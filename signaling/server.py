@@ -1,0 +1,262 @@
+"""The signaling server: its options, its HTTP routes, its start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import nacl.utils
+from aiohttp import WSCloseCode, web
+from nacl.signing import SigningKey
+
+from meshllm import health
+from meshllm.errors import ConfigError
+from meshllm.identity import read_private, write_private
+from meshllm.protocol import login
+from meshllm.protocol.signals import Ice
+from meshllm.trust.keys import PeerId
+from signaling.hub import Hub
+from signaling.kept import Admit
+from signaling.limits import DEFAULT_LIMITS, Limits
+from signaling.sockets import CLOSE_S, Sockets
+from signaling.tables import Table
+from signaling.turn import ice_servers
+
+log = logging.getLogger(__name__)
+
+HUB_KEY_FILE: Final = "hub.key"
+GREETING: Final = (
+    "This is a meshllm signaling server. The chat page comes with a later version;"
+    " to join a mesh, run: meshllm join LINK\n"
+)
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Of `meshllm signal`. `port` 0 takes a free one."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_url: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    stun: tuple[str, ...] = ()
+    turn: tuple[str, ...] = ()
+    turn_secret: bytes | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    admit: Admit = Admit.SETUP
+    limits: Limits = DEFAULT_LIMITS
+
+
+class SignalingServer:
+    """`start` it, read `url` and `setup_link`, `stop` it; or use `async with`."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        """ConfigError when the options do not fit together."""
+        self._options = options
+        self._public = login.origin(options.public_url) if options.public_url else None
+        if self._public is None and not is_loopback(options.host):
+            raise ConfigError(
+                f"Others can reach {options.host}, so they must know this server by one"
+                " address: add --public-url https://…"
+            )
+        self._tls = _tls(options)
+        self._started = time.monotonic()
+        self._draining = False
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        if self._options.public_url:
+            return self._options.public_url.rstrip("/")
+        host = self._options.host
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    @property
+    def id(self) -> PeerId:
+        """The hub's key as peer id: what clients pin."""
+        return self._hub.id
+
+    @property
+    def setup_link(self) -> str | None:
+        """The one-time link for `meshllm init`, until it was used."""
+        token = self._hub.kept.setup_token
+        return f"{self.url}/#s1.{token}.{self._hub.id}" if token else None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Serves when it returns. ConfigError when the port or a file will not do."""
+        options = self._options
+        key = load_hub_key(options.home)
+        self._table = Table(options.home / "meshllm.db")
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(self._table.close)
+            self._hub = Hub(
+                key,
+                admit=options.admit,
+                ice=self._ice,
+                rows=self._table.rows(),
+                limits=options.limits,
+            )
+            self._sockets = Sockets(self._hub, self._table)
+            await self._offer_setup()
+            self._runner = web.AppRunner(
+                self._app(), access_log=None, shutdown_timeout=2 * CLOSE_S
+            )
+            await self._runner.setup()
+            undo.push_async_callback(self._runner.cleanup)
+            await self._listen()
+            undo.pop_all()
+        self._ticking = asyncio.create_task(self._sockets.tick(), name="hub clock")
+
+    async def _offer_setup(self) -> None:
+        kept = self._hub.kept
+        if self._options.admit is not Admit.SETUP or kept.meshes or kept.setup_token:
+            return
+        await self._sockets.apply(kept.offer_setup(nacl.utils.random(16)))
+
+    async def stop(self) -> None:
+        """Says goodbye to everybody; they come back to whatever starts here next."""
+        self._draining = True
+        self._ticking.cancel()
+        await asyncio.wait([self._ticking])
+        self._sockets.close_all(WSCloseCode.GOING_AWAY, "The server is stopping.")
+        await self._runner.cleanup()
+        self._table.close()
+
+    async def _listen(self) -> None:
+        options = self._options
+        site = web.TCPSite(
+            self._runner, options.host, options.port, ssl_context=self._tls
+        )
+        try:
+            await site.start()
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise ConfigError(
+                    f"Port {options.port} is in use."
+                    f" Try `meshllm signal --port {options.port + 1}`."
+                ) from exc
+            raise ConfigError(
+                f"Cannot listen on {options.host} port {options.port}: {exc.strerror}."
+            ) from exc
+        self._port = self._runner.addresses[0][1]
+
+    def _ice(self, id: PeerId, now: float) -> tuple[Ice, ...]:
+        options = self._options
+        return ice_servers(options.stun, options.turn, options.turn_secret, id, now)
+
+    # Routes
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.on_response_prepare.append(health.name_server)
+        app.router.add_get("/", self._greet)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/v1/signal", self._signal, allow_head=False)
+        return app
+
+    async def _greet(self, _: web.Request) -> web.Response:
+        return web.Response(text=GREETING)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return health.health(
+            request, time.monotonic() - self._started, self._hub.counts()
+        )
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return health.ready(request, not self._draining, {})
+
+    async def _signal(self, request: web.Request) -> web.StreamResponse:
+        return await self._sockets.serve(
+            request, self._origin(request), self._address(request)
+        )
+
+    def _origin(self, request: web.Request) -> str:
+        """What a login is bound to. Without --public-url that is how the caller
+        addressed this machine: only by a loopback name, because a page of another host
+        (DNS rebinding) must not pass for us."""
+        if self._public is not None:
+            return self._public
+        try:
+            origin = login.origin(f"{request.scheme}://{request.host}")
+        except ConfigError as exc:
+            raise web.HTTPBadRequest(text="Bad Host header.\n") from exc
+        if not is_loopback(urlsplit(origin).hostname or ""):
+            raise web.HTTPForbidden(text="This server is for this machine only.\n")
+        return origin
+
+    def _address(self, request: web.Request) -> str:
+        """The caller's, or what the outermost proxy of ours says it is."""
+        hops = request.headers.get("X-Forwarded-For", "").split(",")
+        address = request.remote or ""
+        while hops and self._is_proxy(address):
+            address = hops.pop().strip()[:64]
+        return address
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._options.trusted_proxies)
+
+
+def load_hub_key(home: Path) -> SigningKey:
+    """HOME/hub.key, made at the first start. ConfigError when it cannot be used."""
+    path = home / HUB_KEY_FILE
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):  # another process was first
+            write_private(path, {"ed25519": SigningKey.generate().encode()})
+    return SigningKey(read_private(path, ("ed25519",))["ed25519"])
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls(options: ServeOptions) -> ssl.SSLContext | None:
+    if options.tls_cert is None and options.tls_key is None:
+        return None
+    if options.tls_cert is None or options.tls_key is None:
+        raise ConfigError("--tls-cert and --tls-key go together.")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(
+            f"{options.tls_cert} and {options.tls_key} are no certificate and its key:"
+            f" {exc}"
+        ) from exc
+    return context
