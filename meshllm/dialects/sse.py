@@ -10,7 +10,7 @@ from meshllm.errors import BackendError
 # An image in a response fits; a server that never ends a line does not fill us up.
 EVENT_LIMIT = 32 * 1024 * 1024
 DONE = b"[DONE]"
-PROGRESS = b'"prompt_progress":{'  # unescaped, so never part of a model's text
+PROGRESS = b'"prompt_progress":'  # quotes unescaped: never part of a model's text
 
 
 class EventStream:

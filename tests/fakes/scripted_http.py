@@ -109,6 +109,8 @@ class ScriptedServer:
             await self._talk(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # clients may go whenever they like
+        except asyncio.CancelledError:
+            pass  # only __aexit__ cancels; asyncio.streams would log it as an error
         finally:
             self._talks.discard(talk)
             writer.transport.abort()

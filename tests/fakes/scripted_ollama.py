@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes.scripted_http import Answer, ScriptedServer, Seen, Step, json_answer
@@ -88,7 +89,7 @@ class ScriptedOllama(ScriptedServer):
         await super().__aenter__()
         return self
 
-    def script(self, path: str, steps: list[Step] | list[bytes], **more: Any) -> Answer:
+    def script(self, path: str, steps: Sequence[Step], **more: Any) -> Answer:
         """The next answer of a path; a stream unless `content_type` says otherwise."""
         answer = Answer(list(steps), **({"content_type": NDJSON} | more))
         self._waiting[path].append(answer)

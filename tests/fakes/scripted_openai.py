@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes.scripted_http import Answer, ScriptedServer, Seen, Step, json_answer
@@ -107,7 +108,7 @@ class ScriptedOpenAI(ScriptedServer):
         await super().__aenter__()
         return self
 
-    def script(self, path: str, steps: list[Step] | list[bytes], **more: Any) -> Answer:
+    def script(self, path: str, steps: Sequence[Step], **more: Any) -> Answer:
         answer = Answer(list(steps), **({"content_type": SSE} | more))
         self._waiting[path].append(answer)
         return answer
