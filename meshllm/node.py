@@ -7,6 +7,7 @@ several processes can be one node at the same time, each with its own `conn`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from meshllm.backends.base import Backend
 from meshllm.dialects import Model
 from meshllm.errors import ConfigError, MeshError, NotAllowed, PeerUnreachable
 from meshllm.identity import Identity
@@ -30,6 +32,7 @@ from meshllm.transport.peer import IceServer
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement, ModelCard
+from meshllm.trust.grants import Role
 from meshllm.trust.keys import PeerId
 
 log = logging.getLogger(__name__)
@@ -122,13 +125,46 @@ class Node:
                 f"{self._hub.reason or 'it is silent'}."
             ) from None
 
-    async def share(self, host: Host) -> None:
-        """Become the provider of this node: answer offers, announce what is there."""
+    async def share(
+        self, backend: Backend, *, parallel: int, queue: int, models: tuple[str, ...]
+    ) -> Host:
+        """Become the provider of this node: answer offers, announce what is there.
+
+        `models` names those to share, all when empty. NotAllowed when this node may
+        not share, or another process of it does.
+        """
+        if self.membership.admission(int(time.time())).role is Role.GUEST:
+            raise NotAllowed(
+                "This node may use models, not share any: its invitation was for a "
+                "guest. Ask an owner for one with `--role member`."
+                if not self.membership.is_provisional
+                else "This node shares once its membership has come; a node of the "
+                "mesh's owner must be online for that."
+            )
+        host = Host(
+            backend,
+            parallel=parallel,
+            queue=queue,
+            shared=models,
+            recheck=lambda who: self.membership.recheck(who, int(time.time())),
+        )
+        await host.look()
         self.host = host
         self.introducer.on_path = host.sessions.on_path
         host.on_models = self._announce_soon
         self._run(host.watch(), "models")
         await self._announce()
+        return host
+
+    async def drain(self) -> None:
+        """Take nothing new; returns when the answers that run have ended."""
+        if self.host is None:
+            return
+        self.introducer.on_path = None
+        if self.signaling is not None and self._hub.connected:
+            with contextlib.suppress(MeshError):
+                await self.signaling.announce(None)
+        await self.host.drain()
 
     def status(self) -> dict[str, Any]:
         """This node in one JSON object."""

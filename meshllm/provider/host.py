@@ -80,6 +80,14 @@ class Host:
         await asyncio.gather(*self._exchanges, return_exceptions=True)
         await self.sessions.close()
 
+    def ready(self) -> tuple[bool, str]:
+        """Whether it can answer, and one sentence why (not)."""
+        if self.models:
+            return True, "ready"
+        if not self._is_up:
+            return False, "The model server does not answer."
+        return False, "The model server has no model."
+
     def status(self) -> dict[str, Any]:
         return {
             "backend": self.backend.kind,
