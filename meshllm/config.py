@@ -15,6 +15,7 @@ from meshllm.errors import ConfigError
 
 FILE = "config.toml"
 HOME_VARIABLE = "MESHLLM_HOME"
+DEMO_VARIABLE = "MESHLLM_DEMO_FOLDER"  # set by `demo` for its children
 
 Scalar: TypeAlias = str | int | float | bool
 Value: TypeAlias = Scalar | list[Scalar]

@@ -1,0 +1,42 @@
+"""An answer on stdout as it comes, or as one object when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from meshllm.cli.common import Common
+from meshllm.cli.running import shown
+
+if TYPE_CHECKING:
+    from meshllm.conversation import Conversation
+
+# A model's words may hold escape sequences, which a terminal would obey.
+HIDDEN: Final = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)))
+
+
+async def show_answer(common: Common, talk: Conversation, prompt: str) -> None:
+    """Asks, and prints the answer. Raises MeshError."""
+    waiting = contextlib.AsyncExitStack()
+    async with waiting, contextlib.aclosing(talk.ask(prompt)) as pieces:
+        await waiting.enter_async_context(shown(lambda: f"Waiting for {talk.model} …"))
+        async for piece in pieces:
+            await waiting.aclose()
+            if not common.json:
+                _show(piece.text, is_thought=piece.is_thought)
+    reply = talk.reply
+    assert reply is not None
+    common.tell("", asdict(reply))
+
+
+def _show(text: str, *, is_thought: bool) -> None:
+    """A thought only where somebody watches: it is not the answer."""
+    if sys.stdout.isatty():
+        click.secho(text.translate(HIDDEN), dim=is_thought, nl=False)
+    elif not is_thought:
+        click.echo(text, nl=False)
+    sys.stdout.flush()

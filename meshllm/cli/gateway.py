@@ -1,0 +1,111 @@
+"""`meshllm gateway`: the mesh as Ollama and as OpenAI on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshllm.cli.common import Common, not_yet, pass_common, serving_command
+from meshllm.cli.running import Signals, run, serving_node
+
+if TYPE_CHECKING:
+    from meshllm.gateway import Options
+    from meshllm.node import Node
+
+
+@serving_command("gateway")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Listen here.")
+@click.option("--port", type=click.IntRange(0, 65535), default=11434, show_default=True)
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path),
+    help="Programs must send the key in this file.",
+)
+@click.option(
+    "--allow-from", multiple=True, metavar="CIDR", help="Addresses that may ask."
+)
+@click.option(
+    "--allow-host", multiple=True, metavar="NAME", help="One more name of this gateway."
+)
+@click.option(
+    "--origin", multiple=True, metavar="O", help="Let pages of this origin in."
+)
+@click.option("--no-lan", is_flag=True, help="Use no provider of the local network.")
+@click.option("--peer", multiple=True, metavar="ADDRESS", help="Not yet.")
+@click.option("--relay-only", is_flag=True, help="Hide our addresses behind a relay.")
+@click.option("--direct-only", is_flag=True, help="Use no relay.")
+@click.option(
+    "--trust",
+    multiple=True,
+    default=("members",),
+    show_default=True,
+    metavar="owner|members|ID",
+    help="Whose machines may read the prompts. May be repeated.",
+)
+@pass_common
+def gateway(common: Common, /, **given: Any) -> None:
+    """Serve the mesh's models as Ollama and OpenAI on this machine.
+
+    Programs find both APIs at the address it prints. Ctrl-C finishes what runs.
+    """
+    run(_gateway(common, **given))
+
+
+async def _gateway(
+    common: Common,
+    *,
+    peer: tuple[str, ...],
+    no_lan: bool,
+    relay_only: bool,
+    direct_only: bool,
+    trust: tuple[str, ...],
+    **listen: Any,
+) -> None:
+    from meshllm.gateway import Gateway, read_options
+
+    if peer:
+        raise not_yet("--peer")
+    options = read_options(**listen)
+    facts: dict[str, Any] = {"url": None}
+    async with (
+        Signals() as signals,
+        serving_node(
+            common,
+            "gateway",
+            facts,
+            lan=not no_lan,
+            relay_only=relay_only,
+            direct_only=direct_only,
+            trust=trust,
+        ) as node,
+    ):
+        server = Gateway(node.mesh, options)
+        await server.start()
+        try:
+            facts["url"] = server.url
+            _say_ready(common, node, server.url, options)
+            await signals.wait()
+        finally:
+            await server.stop()
+
+
+def _say_ready(common: Common, node: Node, url: str, options: Options) -> None:
+    names = [model.name for model in node.mesh.models()]
+    common.event("ready", f"ready {url}", url=url, models=names)
+    if common.json:
+        return
+    model = names[0] if names else "MODEL"
+    click.echo(
+        f"The mesh has {', '.join(names)}."
+        if names
+        else "No provider is in the mesh now; they will show up by themselves."
+    )
+    key = " -H 'Authorization: Bearer KEY'" if options.api_key else ""
+    body = f'{{"model": "{model}", "prompt": "Hello!"}}'
+    common.next(
+        f"OLLAMA_HOST={url.removeprefix('http://')} ollama run {model}",
+        f"curl{key} {url}/api/generate -d '{body}'",
+        f"OPENAI_BASE_URL={url}/v1        # for programs that speak OpenAI",
+    )

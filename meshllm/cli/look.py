@@ -1,0 +1,251 @@
+"""`models`, `status`, `peers`, `logs`: what is there, asked of what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshllm.cli.common import Common, command, pass_common
+from meshllm.cli.running import open_node, run
+from meshllm.cli.tables import gigabytes, print_table, span
+from meshllm.errors import MeshError
+
+if TYPE_CHECKING:
+    from meshllm.control import Running
+    from meshllm.routing.seam import Listed
+
+NOTHING_RUNS = (
+    "Nothing of this node runs in {home}. Start `meshllm share` or `meshllm gateway`."
+)
+
+
+@command("models")
+@pass_common
+def models(common: Common) -> None:
+    """List the models of the mesh, and who has them."""
+    found = run(_models(common))
+    if common.json:
+        rows = [_model_document(model) for model in found]
+        common.tell("", {"models": rows})
+        return
+    if not found:
+        raise MeshError(
+            "No model is in the mesh now. On the machine that has some: "
+            "`meshllm share`."
+        )
+    print_table(
+        ("model", "size", "context", "providers"),
+        [
+            (
+                model.name,
+                gigabytes(model.size),
+                str(model.context_length or ""),
+                ", ".join(holder.name for holder in model.providers),
+            )
+            for model in found
+        ],
+    )
+    common.hint(f"meshllm chat {found[0].name}")
+
+
+async def _models(common: Common) -> list[Listed]:
+    async with open_node(common) as node:
+        return sorted(node.mesh.models(), key=lambda model: model.name)
+
+
+def _model_document(model: Listed) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "size": model.size,
+        "digest": model.digest,
+        "context_length": model.context_length,
+        "capabilities": list(model.capabilities),
+        "providers": [
+            {"id": holder.id, "name": holder.name} for holder in model.providers
+        ],
+    }
+
+
+@command("status")
+@pass_common
+def status(common: Common) -> None:
+    """Show this node in five lines."""
+    from meshllm.joining import describe
+
+    answers = run(_ask_all(common.home, "/status"))
+    document = {
+        "home": str(common.home),
+        **describe(common.home, int(time.time())),
+        "running": [
+            {"role": one.role, "pid": one.pid, "started": int(one.started), **answer}
+            for one, answer in answers
+        ],
+    }
+    common.tell("\n".join(_five_lines(document)), document)
+
+
+def _five_lines(node: dict[str, Any]) -> list[str]:
+    """Node, mesh, server, what runs, and what it does."""
+    place = node["role"]
+    if node["provisional"]:
+        place += f", until {_day(node['until'])}, when an owner's node has confirmed it"
+    elif node["until"] is not None:
+        place += f" until {_day(node['until'])}"
+    runs = [f"{one['role']} (process {one['pid']})" for one in node["running"]]
+    return [
+        f"node     {node['name']}  {node['id']}",
+        f"mesh     {node['mesh']}  {place}",
+        f"server   {_server_line(node)}",
+        "runs     "
+        + (", ".join(runs) or "nothing; try `meshllm share` or `meshllm gateway`"),
+        f"offers   {_offer_line(node['running'])}",
+    ]
+
+
+def _server_line(node: dict[str, Any]) -> str:
+    if node["hub"] is None:
+        return "none: this mesh lives on this LAN"
+    states = [one["signaling"] for one in node["running"] if one.get("signaling")]
+    if not states:
+        return str(node["hub"])
+    if all(state["connected"] for state in states):
+        since = span(time.time() - max(state["since"] for state in states))
+        return f"{node['hub']}  connected for {since}"
+    why = next(state["reason"] for state in states if not state["connected"])
+    return f"{node['hub']}  not connected: {why or 'connecting'}"
+
+
+def _offer_line(running: Sequence[dict[str, Any]]) -> str:
+    for one in running:
+        if shares := one.get("shares"):
+            names = ", ".join(shares["models"]) or "no model"
+            return (
+                f"{names} ({shares['backend']}); {shares['running']} of"
+                f" {shares['parallel']} running, {shares['waiting']} waiting,"
+                f" {shares['clients']} connected"
+            )
+    urls = [str(one["url"]) for one in running if one.get("url")]
+    if urls:
+        return "no model of its own; the mesh's at " + ", ".join(urls)
+    return "no model"
+
+
+def _day(until: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
+
+
+@command("peers")
+@pass_common
+def peers(common: Common) -> None:
+    """List the peers this node sees, with the path to each.
+
+    Asks the `share` and `gateway` that run in this home.
+    """
+    answers = run(_ask_all(common.home, "/peers"))
+    if not answers:
+        raise MeshError(NOTHING_RUNS.format(home=common.home))
+    rows = [
+        {"by": one.role, "pid": one.pid, **row}
+        for one, answer in answers
+        for row in answer
+    ]
+    if common.json:
+        common.tell("", {"peers": rows})
+        return
+    if not rows:
+        click.echo("Nobody else is in the mesh now.")
+        common.hint("meshllm invite")
+        return
+    print_table(
+        (
+            "peer",
+            "id",
+            "role",
+            "is our",
+            "path",
+            "candidates",
+            "rtt",
+            "since",
+            "models",
+        ),
+        [_peer_row(row) for row in rows],
+    )
+
+
+def _peer_row(row: dict[str, Any]) -> tuple[str, ...]:
+    path = row.get("path")
+    rtt = row.get("rtt_ms")
+    since = row.get("since")
+    return (
+        row["name"],
+        row["id"][:8],
+        row["role"],
+        row["direction"],
+        "not connected" if path is None else "relay" if path == "relay" else "direct",
+        " / ".join(row.get("candidates") or ()),
+        "" if rtt is None else f"{rtt:.0f} ms",
+        "" if since is None else span(time.time() - since),
+        ", ".join(row["models"]),
+    )
+
+
+@command("logs")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@pass_common
+def logs(common: Common, follow: bool) -> None:
+    """Show the log of the `share` and `gateway` that run in this home."""
+    run(_logs(common, follow=follow))
+
+
+async def _logs(common: Common, *, follow: bool) -> None:
+    from meshllm import control
+
+    found = control.running(common.home)
+    if not found:
+        raise MeshError(NOTHING_RUNS.format(home=common.home))
+    if not follow:
+        lines = [
+            (one, line) for one in found for line in await control.ask(one, "/logs")
+        ]
+        for one, line in sorted(lines, key=lambda pair: float(pair[1]["ts"])):
+            _print_line(common, one, line)
+        return
+    async with asyncio.TaskGroup() as group:
+        for one in found:
+            group.create_task(_follow(common, one))
+
+
+async def _follow(common: Common, one: Running) -> None:
+    from meshllm import control
+
+    async with aclosing(control.follow_logs(one)) as lines:
+        async for line in lines:
+            _print_line(common, one, line)
+
+
+def _print_line(common: Common, one: Running, line: dict[str, Any]) -> None:
+    at = time.strftime("%H:%M:%S", time.localtime(line["ts"]))
+    text = f"{at} {one.role} {line['level']} {line['logger']}: {line['text']}"
+    common.tell(text, {"by": one.role, "pid": one.pid, **line})
+
+
+async def _ask_all(home: Path, path: str) -> list[tuple[Running, Any]]:
+    from meshllm import control
+
+    return [(one, await control.ask(one, path)) for one in control.running(home)]
+
+
+def known_models(home: Path) -> list[str]:
+    """For shell completion: the models of providers that a running process sees."""
+    try:
+        answers = run(_ask_all(home, "/peers"))
+    except MeshError:
+        return []
+    names = {name for _, rows in answers for row in rows for name in row["models"]}
+    return sorted(names)

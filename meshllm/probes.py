@@ -1,0 +1,46 @@
+"""A port of this machine for probes: `/health` and `/ready` of what has no other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from meshllm import health
+from meshllm.errors import ConfigError
+
+
+@asynccontextmanager
+async def probe_port(
+    port: int,
+    facts: Callable[[], dict[str, Any]],
+    is_ready: Callable[[], tuple[bool, str]],
+) -> AsyncIterator[str]:
+    """Serves on loopback and gives its URL. ConfigError when the port is taken."""
+    began = time.monotonic()
+
+    async def healthy(request: web.Request) -> web.Response:
+        return health.health(request, time.monotonic() - began, facts())
+
+    async def ready(request: web.Request) -> web.Response:
+        is_up, why = is_ready()
+        return health.ready(request, is_up, {"why": why})
+
+    app = web.Application()
+    app.on_response_prepare.append(health.name_server)
+    app.add_routes([web.get("/health", healthy), web.get("/ready", ready)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+        except OSError as exc:
+            raise ConfigError(
+                f"Port {port} cannot be used for --health-port: {exc.strerror}."
+            ) from exc
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
