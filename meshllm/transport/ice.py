@@ -9,32 +9,28 @@ interfaces are left out; this machine alone is enough for two peers on it.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import aioice
 import aioice.ice
 import aioice.stun
-import ifaddr
 from aiortc.rtcicetransport import parse_stun_turn_uri
 
-from meshllm.errors import ConfigError
 from meshllm.protocol.description import CANDIDATES_MAX, Candidate
+from meshllm.transport.addresses import is_ipv4, is_loopback
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
-LOOPBACK_ENV = "MESHLLM_LOOPBACK"
-VIRTUAL = ("docker", "br-", "veth", "virbr")  # no peer is reached through these
-HOSTS_MAX = 8
 STUN_S = 1.0  # one lost request is repeated after 0.5 s; then we go without
 RELAY_S = 4.0  # until the first relay has answered
 RELAY_STEP_S = 0.3  # UDP, TCP and TLS start this far apart while none has answered
 RELEASE_S = 1.0  # to give relayed addresses back
 QUEUE_PACKETS = 512
+# Names are asked for one second; after it the peer's own checks may still come in
+# (RFC 8863), so that there is no hurry to say that these were all.
+NAMED_S = 5.0
 DTLS_FIRST = range(20, 64)  # RFC 7983: the first byte of a DTLS record
 COMPONENT = 1
 
@@ -46,70 +42,6 @@ class IceServer:
     urls: tuple[str, ...]
     username: str | None = None
     credential: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The addresses of this machine: `usable` are offered, `own` are all there are."""
-
-    usable: tuple[str, ...]
-    own: frozenset[str]
-    is_alone: bool
-    """Loopback is used: there is nothing else, or MESHLLM_LOOPBACK=1 says so."""
-
-    def hosts(self, remote: Sequence[Candidate] | None) -> list[str]:
-        """What to offer: to anybody (None), or to the peer that has these addresses."""
-        if self.is_alone and (remote is None or self.is_here(remote)):
-            return [LOOPBACK]
-        return list(self.usable[:HOSTS_MAX])
-
-    def is_here(self, remote: Sequence[Candidate]) -> bool:
-        """Whether the peer claims no address but ours."""
-        return bool(remote) and all(
-            is_loopback(c.host) or c.host in self.own for c in remote
-        )
-
-    def reachable(self, remote: Sequence[Candidate]) -> list[Candidate]:
-        """Those worth trying. A peer elsewhere shall not aim us at our own loopback."""
-        has_own = any(c.host in self.own and not is_loopback(c.host) for c in remote)
-        wants_loopback = self.is_here(remote) and (self.is_alone or has_own)
-        return [
-            c
-            for c in remote
-            if c.transport == "udp" and (wants_loopback or not is_loopback(c.host))
-        ]
-
-
-def read_machine() -> Machine:
-    """The addresses there are now."""
-    found = [
-        (adapter.name, str(ip.ip if isinstance(ip.ip, str) else ip.ip[0]))
-        for adapter in ifaddr.get_adapters()
-        for ip in adapter.ips
-        if isinstance(ip.ip, str) or ip.ip[2] == 0  # no fe80::1%eth0
-    ]
-    return choose(found, is_forced=os.environ.get(LOOPBACK_ENV) == "1")
-
-
-def choose(found: Iterable[tuple[str, str]], *, is_forced: bool) -> Machine:
-    """`found`: interface and address. Virtual interfaces count as our own only."""
-    pairs = list(found)
-    usable = [
-        address
-        for name, address in pairs
-        if not name.startswith(VIRTUAL) and not is_loopback(address)
-    ]
-    usable.sort(key=_is_ipv4, reverse=True)  # many temporary IPv6 ones leave room
-    own = frozenset(address for _, address in pairs)
-    return Machine(tuple(usable), own, is_alone=is_forced or not usable)
-
-
-def is_loopback(host: str) -> bool:
-    """Names are not: who holds one is known only once it is resolved."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +60,15 @@ class _Server:
 
 
 def _read_servers(servers: Sequence[IceServer]) -> list[_Server]:
-    """Those we can use. ConfigError for a URL that is none."""
+    """Those we can use. One bad URL shall not take the other paths away."""
     found = []
     for server in servers:
         for url in server.urls:
             try:
                 parts = parse_stun_turn_uri(url)
-            except ValueError as exc:
-                raise ConfigError(f"{url!r} is not a STUN or TURN URL.") from exc
+            except ValueError:
+                log.warning("%r is not a STUN or TURN URL; it is not used", url)
+                continue
             transport = parts.get("transport", "udp")
             if parts["scheme"] == "stuns" or transport not in ("udp", "tcp"):
                 log.debug("%s is not used: no such transport here", url)
@@ -168,10 +101,22 @@ class IceConnection(aioice.Connection):
         self.dropped = 0
 
     @property
-    def selected(self) -> tuple[aioice.Candidate, aioice.Candidate] | None:
+    def offered(self) -> tuple[Candidate, ...]:
+        """What was gathered."""
+        return tuple(_from_aioice(candidate) for candidate in self._local_candidates)
+
+    @property
+    def selected(self) -> tuple[Candidate, Candidate] | None:
         """The local and the remote candidate in use."""
         pair = self._nominated.get(COMPONENT)
-        return None if pair is None else (pair.local_candidate, pair.remote_candidate)
+        if pair is None:
+            return None
+        return _from_aioice(pair.local_candidate), _from_aioice(pair.remote_candidate)
+
+    @property
+    def is_ended(self) -> bool:
+        """Closed, by us or because the peer stopped answering (RFC 7675)."""
+        return self._closing
 
     async def gather_candidates(self) -> None:
         """Bind the hosts and ask the servers; each at most STUN_S or RELAY_S."""
@@ -186,18 +131,32 @@ class IceConnection(aioice.Connection):
         del self._local_candidates[CANDIDATES_MAX:]
         self._local_candidates_end = True
 
+    async def add(self, remote: Sequence[Candidate]) -> None:
+        """All that the peer has. Names are asked for meanwhile: it may take NAMED_S."""
+        named = [candidate for candidate in remote if candidate.is_named]
+        for candidate in remote:
+            if not candidate.is_named:
+                await self.add_remote_candidate(_to_aioice(candidate))
+        if named:
+            async with asyncio.TaskGroup() as group:
+                for candidate in named:
+                    group.create_task(self._add_named(candidate))
+                group.create_task(asyncio.sleep(NAMED_S))
+        await self.add_remote_candidate(None)
+
+    async def _add_named(self, candidate: Candidate) -> None:
+        try:
+            await self.add_remote_candidate(_to_aioice(candidate))
+        except Exception as error:  # also what the DNS library makes of an answer
+            log.debug("%s was not resolved: %s", candidate.host, error)
+
     async def _ask_servers(self) -> None:
-        bound = [
-            protocol
-            for protocol in self._protocols
-            if _is_ipv4(protocol.local_candidate.host)
-            and not is_loopback(protocol.local_candidate.host)
-        ]
         stun = [
             asyncio.create_task(self._reflect(protocol, server))
             for server in self._servers
+            for protocol in self._protocols
             if server.scheme == "stun"
-            for protocol in bound
+            and _can_reflect(protocol.local_candidate.host, server)
         ]
         relays = [
             asyncio.create_task(self._relay(server))
@@ -304,5 +263,33 @@ async def _first(tasks: Sequence[asyncio.Task[bool]]) -> None:
             return
 
 
-def _is_ipv4(host: str) -> bool:
-    return ipaddress.ip_address(host).version == 4
+def _can_reflect(host: str, server: _Server) -> bool:
+    """aioice asks over IPv4 only; from 127.0.0.1 nothing leaves the machine."""
+    return is_ipv4(host) and (not is_loopback(host) or is_loopback(server.address[0]))
+
+
+def _to_aioice(candidate: Candidate) -> aioice.Candidate:
+    return aioice.Candidate(
+        foundation=candidate.foundation,
+        component=COMPONENT,
+        transport=candidate.transport,
+        priority=candidate.priority,
+        host=candidate.host,
+        port=candidate.port,
+        type=candidate.kind,
+        related_address=candidate.related_host,
+        related_port=candidate.related_port,
+    )
+
+
+def _from_aioice(candidate: aioice.Candidate) -> Candidate:
+    return Candidate(
+        foundation=candidate.foundation,
+        transport=candidate.transport,
+        priority=candidate.priority,
+        host=candidate.host,
+        port=candidate.port,
+        kind=candidate.type,
+        related_host=candidate.related_address,
+        related_port=candidate.related_port,
+    )

@@ -8,12 +8,10 @@ private parts stay in this file.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import aioice
 from aiortc import (
     RTCCertificate,
     RTCDataChannel,
@@ -21,12 +19,10 @@ from aiortc import (
     RTCDtlsFingerprint,
     RTCDtlsParameters,
     RTCDtlsTransport,
-    RTCIceCandidate,
     RTCIceGatherer,
     RTCIceParameters,
     RTCIceTransport,
     RTCSctpCapabilities,
-    RTCSctpTransport,
 )
 from cryptography.hazmat.primitives import hashes
 
@@ -37,17 +33,17 @@ from meshllm.protocol.description import (
     Candidate,
     Description,
 )
-from meshllm.transport.ice import IceConnection, IceServer, read_machine
+from meshllm.transport.addresses import read_machine
+from meshllm.transport.association import CHANNEL_ID, Association
+from meshllm.transport.ice import IceConnection, IceServer
 
 __all__ = ["IceServer", "Peer"]
 
 log = logging.getLogger(__name__)
 
+NO_ANSWER = "the peer does not answer any more"
 CLOSE_S = 2.0
 EARLY_BYTES = 262_144  # what may come before somebody listens
-# Names are asked for one second; after it the peer's own checks may still come in
-# (RFC 8863), so that there is no hurry to say that these were all.
-NAMED_S = 5.0
 
 
 class Peer:
@@ -61,7 +57,6 @@ class Peer:
         self, servers: Sequence[IceServer], hosts: Sequence[str], *, is_offerer: bool
     ) -> None:
         self.on_low: Callable[[], None] = lambda: None
-        self.on_closed: Callable[[str], None] = lambda reason: None
         self.local: Description
         self.kind = "host"
         self.candidates: dict[str, str] = {}
@@ -73,7 +68,8 @@ class Peer:
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
-        self._is_lost = False
+        self._on_closed: Callable[[str], None] | None = None
+        self._lost_why: str | None = None
         self._certificate = RTCCertificate.generateCertificate()
         # An empty list: without one aiortc would ask a public STUN server.
         gatherer = RTCIceGatherer(iceServers=[])
@@ -81,10 +77,10 @@ class Peer:
         gatherer._connection = self._connection
         self._ice = RTCIceTransport(gatherer)
         self._dtls = RTCDtlsTransport(self._ice, [self._certificate])
-        self._sctp = RTCSctpTransport(self._dtls, SCTP_PORT)
+        self._sctp = Association(self._dtls)
         self._channel = RTCDataChannel(
             self._sctp,
-            RTCDataChannelParameters(label="meshllm", negotiated=True, id=0),
+            RTCDataChannelParameters(label="meshllm", negotiated=True, id=CHANNEL_ID),
         )
         self._listen()
 
@@ -138,8 +134,8 @@ class Peer:
         return int(self._channel.bufferedAmount)
 
     @property
-    def on_message(self) -> Callable[[bytes], None] | None:
-        return self._on_message
+    def on_message(self) -> Callable[[bytes], None]:
+        return self._on_message or _unheard
 
     @on_message.setter
     def on_message(self, callback: Callable[[bytes], None]) -> None:
@@ -148,11 +144,22 @@ class Peer:
         if self._early:
             self._loop.call_soon(self._deliver_early)
 
+    @property
+    def on_closed(self) -> Callable[[str], None]:
+        return self._on_closed or _unheard
+
+    @on_closed.setter
+    def on_closed(self, callback: Callable[[str], None]) -> None:
+        """Called in a later turn when the end came before somebody listened."""
+        self._on_closed = callback
+        if self._lost_why is not None and self._opened.exception() is None:
+            self._loop.call_soon(callback, self._lost_why)
+
     def send(self, message: bytes) -> None:
         """Up to 16,384 bytes. After the end it is dropped: `on_closed` told so."""
         if len(message) > MESSAGE_MAX:
             raise LocalProtocolError(f"a message of {len(message)} bytes")
-        if self._channel.readyState == "open" and self._closing is None:
+        if self._lost_why is None and self._closing is None:
             self._channel.send(message)
 
     async def close(self) -> None:
@@ -163,12 +170,11 @@ class Peer:
 
     async def _gather(self, setup: str) -> None:
         try:
-            await self._ice.iceGatherer.gather()
+            await self._connection.gather_candidates()
         except BaseException:
             await self.close()
             raise
-        found = self._ice.iceGatherer.getLocalCandidates()
-        if not found:
+        if not self._connection.offered:
             await self.close()
             raise PeerUnreachable(
                 "This machine has no network address to offer, and no relay answered. "
@@ -179,7 +185,7 @@ class Peer:
             ufrag=self._connection.local_username,
             pwd=self._connection.local_password,
             setup=setup,
-            candidates=tuple(_from_aiortc(candidate) for candidate in found),
+            candidates=self._connection.offered,
         )
 
     async def _start(self, remote: Description) -> None:
@@ -190,29 +196,8 @@ class Peer:
                 "The peer offers no address that this machine may dial. "
                 "Both need a common network, or a TURN server."
             )
-        for candidate in reachable:
-            if not candidate.is_named:
-                await self._ice.addRemoteCandidate(_to_aiortc(candidate))
-        named = [candidate for candidate in reachable if candidate.is_named]
-        if named:
-            # Resolving takes a second when nobody answers; the rest does not wait.
-            self._tasks.append(self._loop.create_task(self._resolve(named)))
-        else:
-            await self._ice.addRemoteCandidate(None)
+        self._tasks.append(self._loop.create_task(self._connection.add(reachable)))
         self._tasks.append(self._loop.create_task(self._connect(remote)))
-
-    async def _resolve(self, named: Sequence[Candidate]) -> None:
-        async def add(candidate: Candidate) -> None:
-            try:
-                await self._ice.addRemoteCandidate(_to_aiortc(candidate))
-            except OSError as error:
-                log.debug("%s was not resolved: %s", candidate.host, error)
-
-        async with asyncio.TaskGroup() as group:
-            for candidate in named:
-                group.create_task(add(candidate))
-        await asyncio.sleep(NAMED_S)
-        await self._ice.addRemoteCandidate(None)
 
     async def _connect(self, remote: Description) -> None:
         try:
@@ -247,7 +232,7 @@ class Peer:
         self._channel.on("message", self._received)
         self._channel.on("bufferedamountlow", lambda: self.on_low())
         self._channel.on("close", lambda: self._lost("the peer closed the path"))
-        self._sctp.on("datachannel", lambda _: self._lost("the peer opened a channel"))
+        self._sctp.on_abuse = self._lost
         self._dtls.on("statechange", self._on_dtls)
         self._ice.on("statechange", self._on_ice)
 
@@ -258,26 +243,27 @@ class Peer:
 
     def _on_dtls(self) -> None:
         if self._dtls.state == "closed":
-            self._lost("the peer closed the path")
+            is_ended = self._connection.is_ended
+            self._lost(NO_ANSWER if is_ended else "the peer closed the path")
 
     def _on_ice(self) -> None:
         if self._ice.state == "failed" and self._opened.done():
-            self._lost("the network path was lost")
+            self._lost(NO_ANSWER)
 
     def _lost(self, reason: str) -> None:
-        if self._is_lost or self._closing is not None:
+        if self._lost_why is not None or self._closing is not None:
             return
-        self._is_lost = True
+        self._lost_why = reason
         if not self._opened.done():
             self._opened.set_exception(PeerUnreachable(f"No connection: {reason}."))
             self._opened.exception()  # seen by whoever waits in opened, if anyone
-        else:
-            self.on_closed(reason)
+        elif self._on_closed is not None:
+            self._on_closed(reason)
 
     def _received(self, message: bytes | str) -> None:
         if isinstance(message, str) or len(message) > MESSAGE_MAX:
             self._lost("the peer sent what is no message of ours")
-        elif self._is_lost or self._closing is not None:
+        elif self._lost_why is not None or self._closing is not None:
             return
         elif self._on_message is not None and not self._early:
             self._on_message(message)
@@ -298,7 +284,7 @@ class Peer:
         if selected is None:
             return
         local, remote = selected
-        self.kind = "relay" if local.type == "relay" else remote.type
+        self.kind = "relay" if local.kind == "relay" else remote.kind
         self.candidates = {"local": _name(local), "remote": _name(remote)}
 
     def _seen(self) -> bytes | None:
@@ -319,50 +305,26 @@ class Peer:
         if not self._opened.done():
             self._opened.set_exception(PeerUnreachable("The connection was closed."))
             self._opened.exception()
-        receiving = self._dtls._task
         try:
             async with asyncio.timeout(CLOSE_S):
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+                receiving = self._dtls._task  # which stop() cancels and forgets
                 await self._sctp.stop()
                 await self._dtls.stop()
                 await self._ice.stop()
                 if receiving is not None:
-                    with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                        await receiving
+                    await asyncio.gather(receiving, return_exceptions=True)
         except TimeoutError:
             log.warning("a peer connection did not close within %g s", CLOSE_S)
         self._early.clear()
 
 
-def _to_aiortc(candidate: Candidate) -> RTCIceCandidate:
-    return RTCIceCandidate(
-        component=1,
-        foundation=candidate.foundation,
-        ip=candidate.host,
-        port=candidate.port,
-        priority=candidate.priority,
-        protocol=candidate.transport,
-        type=candidate.kind,
-        relatedAddress=candidate.related_host,
-        relatedPort=candidate.related_port,
-    )
-
-
-def _from_aiortc(candidate: RTCIceCandidate) -> Candidate:
-    return Candidate(
-        foundation=candidate.foundation,
-        transport=candidate.protocol,
-        priority=candidate.priority,
-        host=candidate.ip,
-        port=candidate.port,
-        kind=candidate.type,
-        related_host=candidate.relatedAddress,
-        related_port=candidate.relatedPort,
-    )
-
-
-def _name(candidate: aioice.Candidate) -> str:
+def _name(candidate: Candidate) -> str:
     host = f"[{candidate.host}]" if ":" in candidate.host else candidate.host
-    return f"{candidate.type} {host}:{candidate.port}"
+    return f"{candidate.kind} {host}:{candidate.port}"
+
+
+def _unheard(said: object) -> None:
+    """Nobody listens yet."""

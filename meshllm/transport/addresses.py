@@ -1,0 +1,92 @@
+"""The addresses of this machine: which are offered to a peer, which of its are dialled.
+
+Left out are interfaces that no peer is behind. Loopback is for two peers on one machine
+(docs/architecture.md), never for offers from elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import ifaddr
+
+from meshllm.protocol.description import Candidate
+
+LOOPBACK = "127.0.0.1"
+LOOPBACK_ENV = "MESHLLM_LOOPBACK"
+VIRTUAL = ("docker", "br-", "veth", "virbr")
+HOSTS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The addresses of this machine: `usable` are offered, `own` are all there are."""
+
+    usable: tuple[str, ...]
+    own: frozenset[str]
+    is_alone: bool
+    """Loopback is used: there is nothing else, or MESHLLM_LOOPBACK=1 says so."""
+
+    def hosts(self, remote: Sequence[Candidate] | None) -> list[str]:
+        """What to offer: to anybody (None), or to the peer that has these addresses."""
+        if self.is_alone and (remote is None or self.is_here(remote)):
+            return [LOOPBACK]
+        return list(self.usable[:HOSTS_MAX])
+
+    def is_here(self, remote: Sequence[Candidate]) -> bool:
+        """Whether the peer claims no address but ours."""
+        return bool(remote) and all(
+            is_loopback(c.host)
+            or c.host in self.own
+            or (c.is_named and not self.usable)  # no LAN that it could be on
+            for c in remote
+        )
+
+    def reachable(self, remote: Sequence[Candidate]) -> list[Candidate]:
+        """Those worth trying. A peer elsewhere shall not aim us at our own loopback."""
+        has_own = any(c.host in self.own and not is_loopback(c.host) for c in remote)
+        wants_loopback = self.is_here(remote) and (self.is_alone or has_own)
+        return [
+            c
+            for c in remote
+            if c.transport == "udp" and (wants_loopback or not is_loopback(c.host))
+        ]
+
+
+def read_machine() -> Machine:
+    """The addresses there are now."""
+    found = [
+        (adapter.name, str(ip.ip if isinstance(ip.ip, str) else ip.ip[0]))
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+        if isinstance(ip.ip, str) or ip.ip[2] == 0  # no fe80::1%eth0
+    ]
+    return choose(found, is_forced=os.environ.get(LOOPBACK_ENV) == "1")
+
+
+def choose(found: Iterable[tuple[str, str]], *, is_forced: bool) -> Machine:
+    """`found`: interface and address. Virtual interfaces count as our own only."""
+    pairs = list(found)
+    usable = [
+        address
+        for name, address in pairs
+        if not name.startswith(VIRTUAL) and not is_loopback(address)
+    ]
+    usable.sort(key=is_ipv4, reverse=True)  # many temporary IPv6 ones leave room
+    own = frozenset(address for _, address in pairs)
+    return Machine(tuple(usable), own, is_alone=is_forced or not usable)
+
+
+def is_loopback(host: str) -> bool:
+    """Names are not: who holds one is known only once it is resolved."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_ipv4(host: str) -> bool:
+    return ipaddress.ip_address(host).version == 4
