@@ -48,9 +48,9 @@ class Requests:
                 return [Send(link, signals.SealedTicket(re, sealed))]
             case signals.LeaveCard():
                 return self._leave_card(link, id, message, now)
-            case signals.Register(re, setup, statement):
-                effects = self._kept.register(id, setup, statement)
-                return [Send(link, signals.Done(re)), *effects]
+            case _:
+                effects = self._kept.register(id, message.setup, message.statement)
+                return [Send(link, signals.Done(message.re)), *effects]
 
     def _leave_card(
         self, link: int, id: PeerId, message: signals.LeaveCard, now: float
@@ -81,8 +81,8 @@ class Requests:
                 return self._kept.put_ticket(seat.mesh, id, sealed, until, now)
             case signals.Grant(_, membership):
                 return self._kept.grant(seat.mesh, membership, now)
-            case signals.Revoke(_, revocations):
-                return self._kept.revoke(seat.mesh, revocations)
+            case _:
+                return self._kept.revoke(seat.mesh, message.revocations)
 
     def _announce(self, seat: Seat, token: str | None, now: float) -> list[Effect]:
         mesh = seat.mesh
