@@ -20,6 +20,7 @@ from meshllm.protocol.path import HELLO_S, Path, PathState
 log = logging.getLogger(__name__)
 
 LOW_BYTES = 0  # above it the carrier is busy: hold frames back and batch them
+EARLY_FRAMES = 16
 FLUSH_S = 0.25  # a last CLOSE or RESET may take this long to leave
 
 
@@ -55,7 +56,8 @@ class Wire:
     def __init__(self, carrier: Carrier, path: Path, *, silent_s: float) -> None:
         self.carrier = carrier
         self.path = path
-        self.on_frames: Callable[[Wire, list[Frame]], None] = lambda wire, frames: None
+        self._on_frames: Callable[[Wire, list[Frame]], None] | None = None
+        self._early: list[Frame] = []
         self.on_closed: Callable[[Wire, str], None] = lambda wire, reason: None
         self.on_sent: Callable[[], None] = lambda: None
         self.is_closed = False
@@ -72,6 +74,19 @@ class Wire:
         carrier.on_low = self._on_low
         carrier.on_closed = self.close
         self.wake()
+
+    @property
+    def on_frames(self) -> Callable[[Wire, list[Frame]], None] | None:
+        """Who takes the frames of the session. OPEN may come with HELLO, before
+        anybody could be told that the peer is proven: until this is set, they wait."""
+        return self._on_frames
+
+    @on_frames.setter
+    def on_frames(self, callback: Callable[[Wire, list[Frame]], None]) -> None:
+        self._on_frames = callback
+        early, self._early = self._early, []
+        if early:
+            self._pass(early)
 
     async def said_hello(self) -> None:
         """Until the peer proved who it is. PeerUnreachable, or what `verify` raised."""
@@ -137,15 +152,29 @@ class Wire:
         in_hello = self.path.state is PathState.HELLO
         try:
             frames = self.path.receive(message, self._loop.time())
-            if frames:
-                self.on_frames(self, frames)
         except MeshError as error:
-            log.warning("path closed: %s", error)
-            self.close(str(error), error)
+            self._fail(error)
             return
+        if frames:
+            self._pass(frames)
         if in_hello and not self._ready.done():
             self._ready.set_result(None)
         self.wake()
+
+    def _pass(self, frames: list[Frame]) -> None:
+        if self._on_frames is None:
+            self._early += frames
+            if len(self._early) > EARLY_FRAMES:
+                self.close("frames before the session began")
+            return
+        try:
+            self._on_frames(self, frames)
+        except MeshError as error:
+            self._fail(error)
+
+    def _fail(self, error: MeshError) -> None:
+        log.warning("path closed: %s", error)
+        self.close(str(error), error)
 
     def _pump(self) -> None:
         self._pump_due = False

@@ -122,6 +122,20 @@ async def test_a_peer_that_cannot_prove_itself_gets_no_session() -> None:
     await asyncio.gather(near.closed(), far.closed())
 
 
+async def test_an_open_that_comes_with_hello_waits_for_its_session() -> None:
+    near, far = wires()
+    client = Link(Session(SESSION, is_client=True))
+    await near.said_hello()
+    starting = asyncio.create_task(client.start(near))
+    for _ in range(20):
+        await asyncio.sleep(0)  # OPEN is there; nobody has taken the wire yet
+    provider = Link(Session(SESSION, is_client=False))
+    provider.take(far)
+    await starting
+    await client.close(Code.CANCELLED, "over")
+    await provider.close(Code.CANCELLED, "over")
+
+
 async def test_a_session_the_provider_does_not_know_cannot_be_resumed() -> None:
     async with connected() as pair:
         pair.lose_path()
