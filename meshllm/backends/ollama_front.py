@@ -25,7 +25,7 @@ from meshllm.dialects.embed import (
 from meshllm.dialects.lists import ps, show, tags, version
 from meshllm.dialects.openai_events import error_of
 from meshllm.dialects.options import Flavor, Target
-from meshllm.dialects.translate_request import Loaded, translate_request
+from meshllm.dialects.translate_request import Loaded, Translated, translate_request
 from meshllm.dialects.translate_response import (
     Moment,
     OllamaStream,
@@ -33,6 +33,7 @@ from meshllm.dialects.translate_response import (
     loaded,
     ndjson,
 )
+from meshllm.dialects.truncate import overflow, shortened
 from meshllm.errors import BackendError
 
 # Such servers keep their models for as long as they run.
@@ -80,11 +81,9 @@ class OllamaFront:
         if isinstance(asked, Loaded):
             name = target.requested
             return _json(loaded(request.path, name, _now_text(), asked.reason))
-        response = await self._upstream.send(
-            "POST", asked.path, asked.body, request.request_id
-        )
-        if response.status != 200:
-            return await _failed(response)
+        response = await self._send(asked, request)
+        if isinstance(response, BackendError):
+            return _error(response.status, str(response))
         stream = OllamaStream(
             request.path,
             target.requested,
@@ -93,6 +92,27 @@ class OllamaFront:
         )
         translating = _Translating(response, stream, began_ns)
         return translating if asked.stream else await _gathered(translating)
+
+    async def _send(
+        self, asked: Translated, request: BackendRequest
+    ) -> UpstreamResponse | BackendError:
+        """Asks, with fewer of the oldest messages each time they were too many."""
+        assert request.body is not None
+        body = asked.body
+        while True:
+            response = await self._upstream.send(
+                "POST", asked.path, body, request.request_id
+            )
+            if response.status == 200:
+                return response
+            error = await _error_in(response)
+            excess = overflow(error)
+            if excess is None or request.body.get("truncate") is False:
+                return error
+            fewer = shortened(body.get("messages") or [], *excess)
+            if fewer is None:
+                return error
+            body = body | {"messages": fewer}
 
     async def _embed(
         self, request: BackendRequest, models: Mapping[str, Model], flavor: Flavor
@@ -192,13 +212,11 @@ async def _gathered(translating: _Translating) -> BackendResponse:
     return WholeResponse(200, JSON, orjson.dumps(whole), timing)
 
 
-async def _failed(response: UpstreamResponse) -> BackendResponse:
-    """The server's error in Ollama's shape, with the server's status."""
+async def _error_in(response: UpstreamResponse) -> BackendError:
     try:
-        error = error_of(_parsed(await response.read()), response.status)
+        return error_of(_parsed(await response.read()), response.status)
     finally:
         await response.aclose()
-    return _error(error.status, str(error))
 
 
 def _model_of(request: BackendRequest, models: Mapping[str, Model]) -> Model:
