@@ -24,7 +24,9 @@ from meshllm.errors import BackendError
 PARENT_PIPE = "MESHLLM_PARENT_PIPE"
 STDERR_TAIL = 4096  # bytes kept for the message about a child that died
 LINE_LIMIT = 1024 * 1024
-KEPT_LINES = 256  # a child that prints on must not block, nor fill our memory
+# A child that prints on must not block, nor fill our memory: of lines that nobody has
+# read, the first are kept, because they say that it is ready.
+KEPT_LINES = 256
 
 
 class Child:
@@ -34,7 +36,7 @@ class Child:
         self._process = process
         self.name = name
         self._tail = bytearray()
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._lines: deque[str] = deque()
         self._news = asyncio.Event()
         self._readers = (
             asyncio.create_task(self._read_stdout()),
@@ -138,8 +140,9 @@ class Child:
         assert self._process.stdout is not None
         try:
             while line := await self._process.stdout.readline():
-                self._lines.append(line.decode(errors="replace").rstrip("\r\n"))
-                self._news.set()
+                if len(self._lines) < KEPT_LINES:
+                    self._lines.append(line.decode(errors="replace").rstrip("\r\n"))
+                    self._news.set()
         except ValueError:  # a line beyond LINE_LIMIT is not one of ours
             await _drain(self._process.stdout)
         finally:
