@@ -13,7 +13,7 @@ from typing import Any
 import nacl.exceptions
 from nacl.signing import SigningKey, VerifyKey
 
-from meshllm.errors import LocalProtocolError, TrustError
+from meshllm.errors import LocalProtocolError, RemoteProtocolError, TrustError
 from meshllm.trust.keys import b64decode, b64encode, public_key
 from meshllm.trust.strict import parse_object
 
@@ -23,10 +23,13 @@ LONG_KINDS = ("announcement", "revocations")
 
 
 def sign(kind: str, body: Mapping[str, Any], key: SigningKey) -> str:
-    """The token. LocalProtocolError when it would be larger than its kind may be."""
-    data = json.dumps(
-        body, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    """The token. LocalProtocolError when it would be larger than its kind may be, or
+    is nothing that `read` would take (a lone surrogate in a model's name, say)."""
+    try:
+        data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        parse_object(data, max_bytes=len(data))
+    except (UnicodeEncodeError, RemoteProtocolError) as error:
+        raise LocalProtocolError(f"a {kind} that nobody would read: {error}") from error
     token = f"{b64encode(data)}.{b64encode(key.sign(_domain(kind) + data).signature)}"
     if len(token) > limit(kind):
         raise LocalProtocolError(f"a {kind} of {len(token)} bytes is too large")

@@ -44,8 +44,8 @@ def take(
 ) -> dict[str, Any]:
     """Every field read by its reader; exactly those keys. RemoteProtocolError else."""
     if fields.keys() != readers.keys():
-        odd = sorted(fields.keys() ^ readers.keys())
-        raise RemoteProtocolError(f"missing or unknown fields: {', '.join(odd)[:200]}")
+        odd = ascii(sorted(fields.keys() ^ readers.keys()))  # a stranger chose them
+        raise RemoteProtocolError(f"missing or unknown fields: {odd[:200]}")
     read = {}
     for key, reader in readers.items():
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -93,10 +94,8 @@ def test_rubbish_is_refused(token: object) -> None:
 
 @given(st.binary(max_size=80))
 def test_a_well_signed_body_still_has_to_be_strict_json(data: bytes) -> None:
-    try:
+    with contextlib.suppress(RemoteProtocolError):
         assert isinstance(signed.read("card", forge(data), PUBLIC), dict)
-    except RemoteProtocolError:
-        pass
 
 
 def test_a_token_without_a_signature_is_refused() -> None:
