@@ -199,8 +199,8 @@ def encode(frame: Frame) -> bytes:
             return _sized(0x24, envelope, 1, ENVELOPE_MAX)
         case Close(code, text):
             return _frame(0x25, _CLOSE.pack(code) + _text(text))
-        case Info(stream, json):
-            return _sized(0x80, _ID.pack(stream) + json, 4, INFO_MAX)
+        case _:
+            return _sized(0x80, _ID.pack(frame.stream) + frame.json, 4, INFO_MAX)
 
 
 def decode(message: bytes) -> list[Frame]:

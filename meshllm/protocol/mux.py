@@ -107,24 +107,23 @@ class Mux:
     # What a path takes
 
     def take_ack(self) -> Ack | None:
-        while self._ackable:
-            id, _ = self._ackable.popitem(last=False)
-            stream = self._streams[id]
-            if stream.recv.is_report_due:
-                ack = stream.recv.report()
-                self._forget_if_complete(id, stream)
-                return ack
-        return None
+        if not self._ackable:
+            return None
+        id, _ = self._ackable.popitem(last=False)
+        stream = self._streams[id]
+        ack = stream.recv.report()
+        self._forget_if_complete(id, stream)
+        return ack
 
     def take_data(self, room: int) -> Data | None:
         """At most `room` bytes of the next stream in turn."""
-        while self._sendable:
-            id, _ = self._sendable.popitem(last=False)
-            stream = self._streams[id]
-            if (frame := stream.send.take(room)) is not None:
-                self._mark_sendable(id, stream)
-                return frame
-        return None
+        if not self._sendable:
+            return None
+        id, _ = self._sendable.popitem(last=False)
+        stream = self._streams[id]
+        frame = stream.send.take(room)
+        self._mark_sendable(id, stream)
+        return frame
 
     def take_writable(self) -> list[Event]:
         """Writers that waited and may go on; ask when something was sent."""

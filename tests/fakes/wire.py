@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from meshllm.errors import Code, MeshError
 from meshllm.protocol.events import (
@@ -30,6 +30,8 @@ SESSION = bytes(range(16))
 IN_FLIGHT = 4  # messages a lane holds before its sender has to wait
 TURN_S = 0.01
 TICK_S = 1.0
+FaultKind = Literal["cut", "torn", "twice"]
+FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
 _COUNTING = b",".join(b"%d" % n for n in range(400_000))
 
 
@@ -66,7 +68,7 @@ class Fault:
     again.
     """
 
-    kind: Literal["cut", "torn", "twice"]
+    kind: FaultKind
     at: int
 
 
