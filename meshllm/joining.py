@@ -40,7 +40,7 @@ from meshllm.trust.link import (
 NO_MESH: Final = (
     "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one."
 )
-MEMBERSHIP_S: Final = 5.0  # an owner's node that is online answers in a round trip
+MEMBERSHIP_S: Final = 3.0  # an owner's node that is online answers in a round trip
 NAME_MAX: Final = 64
 
 

@@ -83,7 +83,7 @@ def status(common: Common) -> None:
         "home": str(common.home),
         **describe(common.home, int(time.time())),
         "running": [
-            {"role": one.role, "pid": one.pid, "started": int(one.started), **answer}
+            answer | {"command": one.role, "pid": one.pid, "started": int(one.started)}
             for one, answer in answers
         ],
     }
@@ -92,14 +92,16 @@ def status(common: Common) -> None:
 
 def _five_lines(node: dict[str, Any]) -> list[str]:
     """Node, mesh, server, what runs, and what it does."""
-    place = node["role"]
-    if node["provisional"]:
+    place = node["role"] or node["problem"]
+    if node["until"] is None:
+        pass
+    elif node["provisional"]:
         place += f", until {_day(node['until'])}, when an owner's node has confirmed it"
-    elif node["until"] is not None:
+    else:
         place += f" until {_day(node['until'])}"
-    runs = [f"{one['role']} (process {one['pid']})" for one in node["running"]]
+    runs = [f"{one['command']} (process {one['pid']})" for one in node["running"]]
     return [
-        f"node     {node['name']}  {node['id']}",
+        f"node     {node['name'] or 'unnamed'}  {node['id']}",
         f"mesh     {node['mesh']}  {place}",
         f"server   {_server_line(node)}",
         "runs     "
