@@ -12,10 +12,12 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import aioice
 import aioice.ice
 import aioice.stun
+import aioice.turn
 from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from meshllm.protocol.description import CANDIDATES_MAX, Candidate
@@ -238,11 +240,18 @@ class IceConnection(aioice.Connection):
         relays = [p for p in self._protocols if p.local_candidate.type == "relay"]
         self._protocols = [p for p in self._protocols if p not in relays]
         await super().close()
-        try:
-            async with asyncio.timeout(RELEASE_S):
-                await asyncio.gather(*(relay.close() for relay in relays))
-        except TimeoutError:
-            log.info("a relay did not confirm that its address is free again")
+        await asyncio.gather(*(_release(relay) for relay in relays))
+
+
+async def _release(relay: aioice.ice.StunProtocol) -> None:
+    """Give the relayed address back. Upstream's close() cannot be cut short."""
+    transport = cast(aioice.turn.TurnTransport, relay.transport)
+    try:
+        async with asyncio.timeout(RELEASE_S):
+            await transport._close()
+    except TimeoutError:
+        log.info("a relay did not confirm that its address is free again")
+    await relay.close()  # has nothing to ask any more
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -134,6 +134,11 @@ class Peer:
         return int(self._channel.bufferedAmount)
 
     @property
+    def dropped(self) -> int:
+        """Packets that were no peer's: strangers', or more than we could take."""
+        return self._connection.dropped
+
+    @property
     def on_message(self) -> Callable[[bytes], None]:
         return self._on_message or _unheard
 

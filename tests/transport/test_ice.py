@@ -1,0 +1,291 @@
+"""Our ICE connection: which addresses, which servers, which packets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import aioice
+import aioice.ice
+import aioice.stun
+import pytest
+
+from meshllm.protocol.description import Candidate
+from meshllm.transport import ice
+from meshllm.transport.addresses import LOOPBACK, Machine, choose
+from meshllm.transport.ice import IceConnection, IceServer
+from tests.fakes.turn import TurnServer
+
+LO = ("lo", "127.0.0.1")
+LAN = ("eth0", "192.168.1.7")
+DOCKER = ("docker0", "172.17.0.1")
+
+
+def candidate(host: str, kind: str = "host") -> Candidate:
+    return Candidate("1", "udp", 100, host, 5_000, kind)
+
+
+@asynccontextmanager
+async def gathered(
+    *servers: IceServer, controlling: bool = True
+) -> AsyncIterator[IceConnection]:
+    connection = IceConnection(servers, [LOOPBACK], controlling=controlling)
+    try:
+        await connection.gather_candidates()
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((LOOPBACK, 0))
+        yield server.getsockname()[1]
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Answers binding requests as a NAT would show us: from 203.0.113.9."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        request = aioice.stun.parse_message(data)
+        response = aioice.stun.Message(
+            message_method=request.message_method,
+            message_class=aioice.stun.Class.RESPONSE,
+            transaction_id=request.transaction_id,
+        )
+        response.attributes["XOR-MAPPED-ADDRESS"] = ("203.0.113.9", addr[1])
+        self.transport.sendto(bytes(response), addr)
+
+
+@pytest.fixture
+async def stun_port() -> AsyncIterator[int]:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(
+        StunServer, local_addr=(LOOPBACK, 0)
+    )
+    yield transport.get_extra_info("sockname")[1]
+    transport.close()
+
+
+def test_virtual_interfaces_are_not_offered_but_are_ours() -> None:
+    virtual = [("br-12ab", "172.18.0.1"), ("veth1", "10.0.9.1"), ("virbr0", "10.9.0.1")]
+    machine = choose([LO, LAN, DOCKER, *virtual], is_forced=False)
+    assert machine.hosts(None) == ["192.168.1.7"]
+    assert "172.17.0.1" in machine.own
+
+
+def test_with_nothing_but_loopback_loopback_is_offered() -> None:
+    assert choose([LO], is_forced=False).hosts(None) == [LOOPBACK]
+    assert choose([LO, DOCKER], is_forced=False).hosts(None) == [LOOPBACK]
+    assert choose([LO, LAN], is_forced=False).hosts(None) == ["192.168.1.7"]
+
+
+def test_when_told_so_loopback_is_offered_instead() -> None:
+    assert choose([LO, LAN], is_forced=True).hosts(None) == [LOOPBACK]
+
+
+def test_many_addresses_are_cut_to_eight_and_ipv4_stays() -> None:
+    ipv6 = [("eth0", f"2001:db8::{n}") for n in range(20)]
+    hosts = choose([*ipv6, LAN], is_forced=False).hosts(None)
+    assert len(hosts) == 8
+    assert hosts[0] == "192.168.1.7"
+
+
+@pytest.mark.parametrize(
+    ("offer", "hosts"),
+    [
+        ([LOOPBACK], [LOOPBACK]),
+        (["192.168.1.7"], [LOOPBACK]),
+        (["192.168.1.7", "::1"], [LOOPBACK]),
+        (["192.168.1.8"], ["192.168.1.7"]),
+        (["192.168.1.8", LOOPBACK], ["192.168.1.7"]),
+        (["7b3e.local"], ["192.168.1.7"]),
+        ([], ["192.168.1.7"]),
+    ],
+)
+def test_an_answer_offers_loopback_to_this_machine_only(
+    offer: list[str], hosts: list[str]
+) -> None:
+    machine = choose([LO, LAN], is_forced=True)
+    assert machine.hosts([candidate(host) for host in offer]) == hosts
+
+
+@pytest.mark.parametrize(
+    ("machine", "offer", "dialled"),
+    [
+        (choose([LO, LAN], is_forced=False), [LOOPBACK], []),
+        (choose([LO, LAN], is_forced=True), [LOOPBACK], [LOOPBACK]),
+        (choose([LO], is_forced=False), [LOOPBACK], [LOOPBACK]),
+        (
+            choose([LO, LAN], is_forced=False),
+            ["192.168.1.7", LOOPBACK],
+            ["192.168.1.7", LOOPBACK],
+        ),
+        (
+            choose([LO, LAN], is_forced=True),
+            ["192.168.1.8", LOOPBACK, "::1", "127.8.8.8"],
+            ["192.168.1.8"],
+        ),
+        (choose([LO, LAN], is_forced=False), ["7b3e.local"], ["7b3e.local"]),
+        (choose([LO], is_forced=False), ["7b3e.local"], ["7b3e.local"]),
+    ],
+)
+def test_a_peer_elsewhere_cannot_aim_us_at_our_own_loopback(
+    machine: Machine, offer: list[str], dialled: list[str]
+) -> None:
+    found = machine.reachable([candidate(host) for host in offer])
+    assert [c.host for c in found] == dialled
+
+
+def test_tcp_candidates_are_not_dialled() -> None:
+    tcp = Candidate("1", "tcp", 100, "192.168.1.8", 9, "host")
+    assert choose([LO, LAN], is_forced=False).reachable([tcp]) == []
+
+
+async def test_a_stun_server_shows_the_address_outside(stun_port: int) -> None:
+    server = IceServer((f"stun:{LOOPBACK}:{stun_port}",))
+    async with gathered(server) as connection:
+        host, reflexive = connection.offered
+        assert (host.host, host.kind) == (LOOPBACK, "host")
+        assert (reflexive.host, reflexive.kind) == ("203.0.113.9", "srflx")
+        assert (reflexive.related_host, reflexive.related_port) == (LOOPBACK, host.port)
+
+
+async def test_a_second_stun_server_serves_when_the_first_is_silent(
+    silent: int, stun_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ice, "STUN_S", 0.3)
+    urls = (f"stun:{LOOPBACK}:{silent}", f"stun:{LOOPBACK}:{stun_port}")
+    async with gathered(IceServer(urls)) as connection:
+        assert [c.kind for c in connection.offered] == ["host", "srflx"]
+
+
+async def test_a_relay_is_allocated_with_the_credential() -> None:
+    async with TurnServer.running("user", "secret") as relay:
+        for credential, kinds in (("secret", ["host", "relay"]), ("wrong", ["host"])):
+            server = IceServer((relay.url,), "user", credential)
+            async with gathered(server) as connection:
+                assert [c.kind for c in connection.offered] == kinds
+
+
+async def test_another_relay_serves_when_the_first_is_silent(silent: int) -> None:
+    async with TurnServer.running("user", "secret") as relay:
+        urls = (f"turn:{LOOPBACK}:{silent}", relay.url)
+        async with gathered(IceServer(urls, "user", "secret")) as connection:
+            assert [c.kind for c in connection.offered] == ["host", "relay"]
+
+
+async def test_silent_servers_do_not_hold_up_gathering(
+    silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ice, "STUN_S", 0.05)
+    monkeypatch.setattr(ice, "RELAY_S", 0.1)
+    before = asyncio.all_tasks()
+    server = IceServer(
+        (f"stun:{LOOPBACK}:{silent}", f"turn:{LOOPBACK}:{silent}"), "user", "secret"
+    )
+    async with asyncio.timeout(4):  # upstream waits for five seconds
+        async with gathered(server) as connection:
+            assert [c.kind for c in connection.offered] == ["host"]
+    assert asyncio.all_tasks() == before
+
+
+async def test_cancelled_gathering_leaves_no_task_behind(silent: int) -> None:
+    before = asyncio.all_tasks()
+    server = IceServer((f"stun:{LOOPBACK}:{silent}",))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05), gathered(server):
+            pass
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org", "stun:", "turn:host:port", "stuns:a", "turns:a:1?x"]
+)
+async def test_a_server_of_no_use_is_passed_over(url: str) -> None:
+    async with gathered(IceServer((url,))) as connection:
+        assert [c.kind for c in connection.offered] == ["host"]
+
+
+def test_credentials_do_not_show_in_logs() -> None:
+    assert "secret" not in repr(IceServer(("turn:a",), "user", "secret"))
+
+
+async def join(one: IceConnection, other: IceConnection) -> None:
+    for here, there in ((one, other), (other, one)):
+        here.remote_username = there.local_username
+        here.remote_password = there.local_password
+        await here.add(there.offered)
+    await asyncio.gather(one.connect(), other.connect())
+
+
+async def test_nothing_but_dtls_of_a_known_peer_is_queued() -> None:
+    async with gathered() as one, gathered(controlling=False) as other:
+        one.data_received(b"\x16 of a stranger", 1)
+        assert one.dropped == 1
+        await join(one, other)
+        for first in (19, 64, 128, 200, 255):
+            one.data_received(bytes([first]), 1)
+        one.data_received(b"", 1)
+        assert one.dropped == 7
+        await other.send(b"\x16 of the peer")
+        assert await one.recv() == b"\x16 of the peer"
+
+
+async def test_the_queue_has_an_end() -> None:
+    async with gathered() as one, gathered(controlling=False) as other:
+        await join(one, other)
+        for _ in range(1_000):
+            one.data_received(b"\x16", 1)
+        assert one.dropped == 1_000 - ice.QUEUE_PACKETS
+
+
+async def test_a_name_is_asked_for_while_addresses_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class Lan:
+        async def resolve(self, name: str) -> str:
+            asked.set()
+            await answered.wait()
+            return "192.168.1.8"
+
+    async def lan(subscriber: object) -> Lan:
+        return Lan()
+
+    monkeypatch.setattr(aioice.ice, "get_or_create_mdns_protocol", lan)
+    monkeypatch.setattr(ice, "NAMED_S", 0.0)
+    async with gathered() as connection:
+        adding = asyncio.create_task(
+            connection.add([candidate("7b3e.local"), candidate("192.168.1.9")])
+        )
+        await asked.wait()
+        assert [c.host for c in connection.remote_candidates] == ["192.168.1.9"]
+        answered.set()
+        await adding
+        assert [c.host for c in connection.remote_candidates] == [
+            "192.168.1.9",
+            "7b3e.local",
+        ]
+
+
+async def test_a_lan_without_multicast_does_not_stop_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def lan(subscriber: object) -> None:
+        raise OSError("port 5353 is taken")
+
+    monkeypatch.setattr(aioice.ice, "get_or_create_mdns_protocol", lan)
+    monkeypatch.setattr(ice, "NAMED_S", 0.0)
+    async with gathered() as connection:
+        await connection.add([candidate("7b3e.local"), candidate("192.168.1.9")])
+        assert [c.host for c in connection.remote_candidates] == ["192.168.1.9"]
