@@ -11,23 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import aioice
 import aioice.ice
 import aioice.stun
 import aioice.turn
-from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from meshllm.protocol.description import CANDIDATES_MAX, Candidate
 from meshllm.transport.addresses import is_ipv4, is_loopback
+from meshllm.transport.servers import IceServer, Server, read_servers
 
 log = logging.getLogger(__name__)
 
 STUN_S = 1.0  # one lost request is repeated after 0.5 s; then we go without
 RELAY_S = 4.0  # until the first relay has answered
-RELAY_STEP_S = 0.3  # UDP, TCP and TLS start this far apart while none has answered
 RELEASE_S = 1.0  # to give relayed addresses back
 QUEUE_PACKETS = 512
 # Names are asked for one second; after it the peer's own checks may still come in
@@ -38,56 +37,20 @@ COMPONENT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class IceServer:
-    """STUN and TURN servers (RFC 7064, RFC 7065) that share one credential."""
+class Pair:
+    """The addresses in use at both ends."""
 
-    urls: tuple[str, ...]
-    username: str | None = None
-    credential: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    scheme: str
-    address: tuple[str, int]
-    transport: str
-    username: str | None
-    credential: str | None = field(repr=False)
+    local: Candidate
+    remote: Candidate
 
     @property
-    def delay_s(self) -> float:
-        if self.scheme == "turns":
-            return 2 * RELAY_STEP_S
-        return RELAY_STEP_S if self.transport == "tcp" else 0.0
+    def kind(self) -> str:
+        """`relay` when either side is relayed; else how the peer is reached."""
+        return "relay" if self.local.kind == "relay" else self.remote.kind
 
-
-def _read_servers(servers: Sequence[IceServer]) -> list[_Server]:
-    """Those we can use. One bad URL shall not take the other paths away."""
-    found = []
-    for server in servers:
-        for url in server.urls:
-            try:
-                parts = parse_stun_turn_uri(url)
-            except ValueError:
-                log.warning("%r is not a STUN or TURN URL; it is not used", url)
-                continue
-            transport = parts.get("transport", "udp")
-            if parts["scheme"] == "stuns" or transport not in ("udp", "tcp"):
-                log.debug("%s is not used: no such transport here", url)
-            elif parts["scheme"] == "turns" and transport == "udp":
-                log.debug("%s is not used: no DTLS to relays here", url)
-            else:
-                address = (parts["host"], parts["port"])
-                found.append(
-                    _Server(
-                        parts["scheme"],
-                        address,
-                        transport,
-                        server.username,
-                        server.credential,
-                    )
-                )
-    return found
+    @property
+    def names(self) -> dict[str, str]:
+        return {"local": _name(self.local), "remote": _name(self.remote)}
 
 
 class IceConnection(aioice.Connection):
@@ -98,7 +61,7 @@ class IceConnection(aioice.Connection):
     ) -> None:
         super().__init__(ice_controlling=controlling)
         self._hosts = list(hosts)
-        self._servers = _read_servers(servers)
+        self._servers = read_servers(servers)
         self._is_heard = False
         self.dropped = 0
 
@@ -108,12 +71,13 @@ class IceConnection(aioice.Connection):
         return tuple(_from_aioice(candidate) for candidate in self._local_candidates)
 
     @property
-    def selected(self) -> tuple[Candidate, Candidate] | None:
-        """The local and the remote candidate in use."""
+    def selected(self) -> Pair | None:
         pair = self._nominated.get(COMPONENT)
         if pair is None:
             return None
-        return _from_aioice(pair.local_candidate), _from_aioice(pair.remote_candidate)
+        return Pair(
+            _from_aioice(pair.local_candidate), _from_aioice(pair.remote_candidate)
+        )
 
     @property
     def is_ended(self) -> bool:
@@ -172,9 +136,7 @@ class IceConnection(aioice.Connection):
                 task.cancel()
             await asyncio.gather(*stun, *relays, return_exceptions=True)
 
-    async def _reflect(
-        self, protocol: aioice.ice.StunProtocol, server: _Server
-    ) -> None:
+    async def _reflect(self, protocol: aioice.ice.StunProtocol, server: Server) -> None:
         try:
             candidate, _ = await aioice.ice.server_reflexive_candidate(
                 protocol, server.address
@@ -186,7 +148,7 @@ class IceConnection(aioice.Connection):
         if (candidate.host, candidate.port) not in known:
             self._local_candidates.append(candidate)
 
-    async def _relay(self, server: _Server) -> bool:
+    async def _relay(self, server: Server) -> bool:
         """True once the server has given us an address."""
         await asyncio.sleep(server.delay_s)
         try:
@@ -272,7 +234,7 @@ async def _first(tasks: Sequence[asyncio.Task[bool]]) -> None:
             return
 
 
-def _can_reflect(host: str, server: _Server) -> bool:
+def _can_reflect(host: str, server: Server) -> bool:
     """aioice asks over IPv4 only; from 127.0.0.1 nothing leaves the machine."""
     return is_ipv4(host) and (not is_loopback(host) or is_loopback(server.address[0]))
 
@@ -302,3 +264,8 @@ def _from_aioice(candidate: aioice.Candidate) -> Candidate:
         related_host=candidate.related_address,
         related_port=candidate.related_port,
     )
+
+
+def _name(candidate: Candidate) -> str:
+    host = f"[{candidate.host}]" if ":" in candidate.host else candidate.host
+    return f"{candidate.kind} {host}:{candidate.port}"

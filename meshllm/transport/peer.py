@@ -35,7 +35,8 @@ from meshllm.protocol.description import (
 )
 from meshllm.transport.addresses import read_machine
 from meshllm.transport.association import CHANNEL_ID, Association
-from meshllm.transport.ice import IceConnection, IceServer
+from meshllm.transport.ice import IceConnection
+from meshllm.transport.servers import IceServer
 
 __all__ = ["IceServer", "Peer"]
 
@@ -60,7 +61,6 @@ class Peer:
         self.local: Description
         self.kind = "host"
         self.candidates: dict[str, str] = {}
-        self._is_offerer = is_offerer
         self._on_message: Callable[[bytes], None] | None = None
         self._early: deque[bytes] = deque()
         self._early_bytes = 0
@@ -93,17 +93,26 @@ class Peer:
 
     @classmethod
     async def answer(cls, remote: Description, servers: Sequence[IceServer]) -> Peer:
-        """Gathered, `local` is what to send; connecting goes on in the background."""
+        """Gathered, `local` is what to send; connecting goes on in the background.
+
+        PeerUnreachable when neither side has an address that the other may dial.
+        """
+        reachable = _reachable(remote)
         hosts = read_machine().hosts(remote.candidates)
         peer = cls(servers, hosts, is_offerer=False)
         # Whoever answers is the DTLS client (RFC 8842 §5.3), unless the offer is it.
         await peer._gather("passive" if remote.setup == "active" else "active")
-        await peer._start(remote)
+        peer._start(remote, reachable)
         return peer
 
     async def accept(self, remote: Description) -> None:
-        """The answer to our offer; connecting goes on in the background."""
-        await self._start(remote)
+        """The answer to our offer; connecting goes on in the background.
+
+        PeerUnreachable when it holds no address that this machine may dial.
+        """
+        if self._closing is not None or self._tasks:
+            raise LocalProtocolError("an offer is accepted once, while it is open")
+        self._start(remote, _reachable(remote))
 
     async def opened(self, timeout_s: float) -> None:
         """Until messages can be sent. PeerUnreachable, with why, when they cannot."""
@@ -164,7 +173,7 @@ class Peer:
         """Up to 16,384 bytes. After the end it is dropped: `on_closed` told so."""
         if len(message) > MESSAGE_MAX:
             raise LocalProtocolError(f"a message of {len(message)} bytes")
-        if self._lost_why is None and self._closing is None:
+        if self._channel.readyState == "open" and self._closing is None:
             self._channel.send(message)
 
     async def close(self) -> None:
@@ -193,14 +202,7 @@ class Peer:
             candidates=self._connection.offered,
         )
 
-    async def _start(self, remote: Description) -> None:
-        reachable = read_machine().reachable(remote.candidates)
-        if not reachable:
-            await self.close()
-            raise PeerUnreachable(
-                "The peer offers no address that this machine may dial. "
-                "Both need a common network, or a TURN server."
-            )
+    def _start(self, remote: Description, reachable: Sequence[Candidate]) -> None:
         self._tasks.append(self._loop.create_task(self._connection.add(reachable)))
         self._tasks.append(self._loop.create_task(self._connect(remote)))
 
@@ -226,7 +228,8 @@ class Peer:
                     else "the DTLS handshake failed"
                 )
                 return
-            self._note_pair()
+            if (pair := self._connection.selected) is not None:
+                self.kind, self.candidates = pair.kind, pair.names
             await self._sctp.start(RTCSctpCapabilities(MESSAGE_MAX), SCTP_PORT)
         except Exception as error:
             log.exception("connecting failed")
@@ -284,14 +287,6 @@ class Peer:
             self._early_bytes -= len(message)
             self._on_message(message)
 
-    def _note_pair(self) -> None:
-        selected = self._connection.selected
-        if selected is None:
-            return
-        local, remote = selected
-        self.kind = "relay" if local.kind == "relay" else remote.kind
-        self.candidates = {"local": _name(local), "remote": _name(remote)}
-
     def _seen(self) -> bytes | None:
         ssl = self._dtls._ssl
         certificate = ssl and ssl.get_peer_certificate(as_cryptography=True)
@@ -326,9 +321,14 @@ class Peer:
         self._early.clear()
 
 
-def _name(candidate: Candidate) -> str:
-    host = f"[{candidate.host}]" if ":" in candidate.host else candidate.host
-    return f"{candidate.kind} {host}:{candidate.port}"
+def _reachable(remote: Description) -> list[Candidate]:
+    found = read_machine().reachable(remote.candidates)
+    if not found:
+        raise PeerUnreachable(
+            "The peer offers no address that this machine may dial. "
+            "Both need a common network, or a TURN server."
+        )
+    return found
 
 
 def _unheard(said: object) -> None:

@@ -16,7 +16,8 @@ import pytest
 from meshllm.protocol.description import Candidate
 from meshllm.transport import ice
 from meshllm.transport.addresses import LOOPBACK, Machine, choose
-from meshllm.transport.ice import IceConnection, IceServer
+from meshllm.transport.ice import IceConnection
+from meshllm.transport.servers import IceServer
 from tests.fakes.turn import TurnServer
 
 LO = ("lo", "127.0.0.1")

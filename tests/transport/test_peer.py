@@ -267,6 +267,12 @@ async def test_an_offer_without_an_address_that_we_may_dial_is_refused() -> None
         await one.close()
 
 
+async def test_an_offer_is_accepted_once() -> None:
+    async with connected() as (one, other):
+        with pytest.raises(LocalProtocolError):
+            await one.accept(other.local)
+
+
 async def test_thirty_connections_leave_no_task_behind() -> None:
     before = asyncio.all_tasks()
     for _ in range(30):
