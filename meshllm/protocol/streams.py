@@ -97,7 +97,7 @@ class SendHalf:
             raise RemoteProtocolError(f"stream {self.stream}: ack beyond what was sent")
         self.limit = max(self.limit, limit)
         if ack > self.acked:
-            del self._buffer[: min(ack, self.end) - self.acked]
+            del self._buffer[: ack - self.acked]  # FIN's offset holds no byte
             self.acked = ack
 
     def can_rewind(self, rx: int) -> bool:

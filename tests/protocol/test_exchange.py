@@ -67,7 +67,8 @@ def test_any_cut_gives_the_same_head_and_body(
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
     pieces = [stream[a:b] for a, b in pairwise(places)]
     reader = reader_of("request" if isinstance(head, RequestHead) else "response")
-    found, rest = None, b""
+    found: RequestHead | ResponseHead | None = None
+    rest = b""
     for piece in pieces:
         if found is not None:
             rest += piece

@@ -516,6 +516,15 @@ class TestResuming:
         told = mux.rewind(tuple(state(n) for n in range(1, 66)))
         assert [r.stream for r in told if r.code is not Code.BACKEND] == [1]
 
+    def test_streams_with_nothing_new_to_say_hold_up_none(self) -> None:
+        """A RESUME announced stream 1, so its empty first frame is not due any more."""
+        mux = client(2)
+        mux.write(2, b"x")
+        mux.states()
+        mux.on_new_path()
+        mux.rewind((state(1), state(2)))
+        assert mux.take_data(LARGE) == Data(2, 0, False, b"x")
+
     def test_both_go_on_from_what_the_other_holds(self) -> None:
         ends = Ends()
         ends.client.write(ends.client.open(), b"hello world")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from meshllm.errors import Code, LocalProtocolError, RemoteProtocolError
@@ -73,10 +71,10 @@ class TestBeginning:
         stream = session.mux.open()
         session.mux.write(stream, b"question")
         session.open_on(path)
-        assert session.state is SessionState.OPENING
+        before = session.state
         assert said_by(path) == [f.Open(SESSION, 1)]
         assert session.receive(path, [f.Ready(1, ())]) == [Activated(resumed=False)]
-        assert session.state is SessionState.ACTIVE
+        assert (before, session.state) == (SessionState.OPENING, SessionState.ACTIVE)
         assert said_by(path) == [f.Data(1, 0, False, b"question")]
 
     def test_the_provider_answers_open_and_goes_on_at_once(self) -> None:
@@ -486,33 +484,33 @@ class TestOtherFrames:
         ]
 
 
+KEPT: list[Event] = [Opened(1), Received(1, b"kept", False)]
+
+
 class TestErrors:
     """What came before an error has happened: those bytes are never sent again."""
 
     def broken(self) -> Session:
         session, path = active_provider()
-        said = [f.Data(1, 0, False, b"kept"), f.Ack(1, 99, 0)]
         with pytest.raises(RemoteProtocolError):
-            session.receive(path, [*said])
+            session.receive(path, [f.Data(1, 0, False, b"kept"), f.Ack(1, 99, 0)])
         session.detach(path, 0.0)
         return session
-
-    EVENTS: tuple[Event, ...] = (Opened(1), Received(1, b"kept", False))
 
     def test_it_is_told_by_the_next_frames(self) -> None:
         session = self.broken()
         frame = f.Resume(SESSION, 2, (state(1),))
         events = session.receive(provider_path(), [frame])
-        assert events == [*self.EVENTS, Activated(resumed=True)]
+        assert events == [*KEPT, Activated(resumed=True)]
 
     def test_or_by_the_clock(self) -> None:
         session = self.broken()
-        assert session.on_time(1.0) == [*self.EVENTS]
+        assert session.on_time(1.0) == KEPT
         assert session.on_time(2.0) == []
 
     def test_or_by_the_end(self) -> None:
-        events: list[Any] = self.broken().close(Code.GONE, "")
-        assert events[:2] == [*self.EVENTS]
+        events = self.broken().close(Code.GONE, "")
+        assert events[:2] == KEPT
 
 
 def test_ids_held_back_by_the_client_are_given_when_streams_end() -> None:
