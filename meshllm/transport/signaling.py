@@ -203,7 +203,7 @@ class SignalingClient:
 
     async def _stay(self, session: aiohttp.ClientSession) -> NoReturn:
         live = await self._log_in(session)
-        again = asyncio.create_task(self._announce_again(live))
+        again = asyncio.create_task(self._announce_again(live, self._announcement))
         try:
             while True:
                 renews = any(server.credential for server in live.welcome.ice)
@@ -230,11 +230,13 @@ class SignalingClient:
         self._handlers.on_state(True, None)
         return live
 
-    async def _announce_again(self, live: SignalingSocket) -> None:
-        if self._announcement is None:
+    async def _announce_again(
+        self, live: SignalingSocket, announcement: signals.Announce | None
+    ) -> None:
+        if announcement is None:
             return
         try:
-            await live.request(self._announcement)
+            await live.request(announcement)
         except MeshError as exc:
             log.warning("signaling: not announced: %s", exc)
             self._handlers.on_state(True, f"Not announced: {exc}")

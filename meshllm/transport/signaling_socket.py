@@ -110,7 +110,7 @@ class SignalingSocket:
         except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
             raise PeerUnreachable(
                 f"The signaling server at {who.url} cannot be reached"
-                f" ({exc or 'no answer'})."
+                f" ({str(exc) or 'no answer'})."
             ) from exc
         return cls(socket, server, welcome)
 
