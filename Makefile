@@ -35,6 +35,9 @@ fix: setup ## the same, mending
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: setup ## meshllm against direct HTTP and a raw relay, as ratios of one run
+	@$(BIN)/python -m bench $(ARGS)
+
 system: ## what tests need from Debian; elsewhere those tests are skipped by name
 	@.ci/system-packages iproute2:ip
 

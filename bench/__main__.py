@@ -1,0 +1,109 @@
+"""`make bench`: meshllm against direct HTTP and a raw WebSocket relay, in one run.
+
+All three ask the same model server. Rounds are interleaved, so that a machine whose
+speed drifts is unfair to nobody; what counts are the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import uvloop
+
+from bench.load import Measured, firsts, load
+from bench.rig import Rig, Way
+
+Figures = dict[str, float]
+Scene = Callable[[Way], Awaitable[Figures]]
+
+
+async def first_token(way: Way) -> Figures:
+    measured = await firsts(way.url, 200)
+    return {"first token p50 ms": statistics.median(measured.first_ms)}
+
+
+def paced(streams: int, tokens: int = 200) -> Scene:
+    async def scene(way: Way) -> Figures:
+        before = way.cpu_s()
+        measured = await load(way.url, streams, {"tokens": tokens, "rate": 100})
+        cpu = (way.cpu_s() - before) / measured.tokens
+        return _late(measured) | {"cpu us/token": cpu * 1e6}
+
+    return scene
+
+
+def full_speed(streams: int, tokens: int) -> Scene:
+    async def scene(way: Way) -> Figures:
+        measured = await load(way.url, streams, {"tokens": tokens, "rate": 0})
+        return {"tok/s": measured.tokens / measured.seconds}
+
+    return scene
+
+
+def _late(measured: Measured) -> Figures:
+    late = sorted(measured.late_ms)
+    return {"p50 ms": late[len(late) // 2], "p99 ms": late[len(late) * 99 // 100]}
+
+
+SCENES: dict[str, Scene] = {
+    "first token": first_token,
+    "1 x 100 tok/s": paced(1),
+    "20 x 100 tok/s": paced(20),
+    "50 x 100 tok/s": paced(50),
+    "full speed, 1 stream": full_speed(1, 50_000),
+    "full speed, 10 streams": full_speed(10, 10_000),
+}
+
+
+async def run(rig: Rig, rounds: int, only: str | None) -> None:
+    scenes = {name: s for name, s in SCENES.items() if only is None or only in name}
+    for name, scene in scenes.items():
+        found: dict[str, dict[str, list[float]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for way in rig.ways:
+            await scene(way)  # warm: connections, caches, the session
+        for _ in range(rounds):
+            for way in rig.ways:
+                for figure, value in (await scene(way)).items():
+                    found[figure][way.name].append(value)
+        for figure, by_way in found.items():
+            print(f"| {name} | {figure} | {_row(by_way)} |", flush=True)
+
+
+def _row(by_way: dict[str, list[float]]) -> str:
+    """Median (min-max) of each way; then what the mesh adds to direct, in units of what
+    the relay adds, and the mesh as a multiple of relay and of direct."""
+    cells = [
+        f"{statistics.median(values):.4g} ({min(values):.4g}-{max(values):.4g})"
+        for values in by_way.values()
+    ]
+    direct, relay, mesh = (statistics.median(values) for values in by_way.values())
+    ratios = [(mesh - direct, relay - direct), (mesh, relay), (mesh, direct)]
+    return " | ".join(cells + [f"{a / b:.2f}" if b else "-" for a, b in ratios])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="scenes whose name holds this")
+    wish = parser.parse_args()
+    cpu = f"{os.cpu_count()} cores, {platform.machine()}, Python"
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu} {platform.python_version()}, loopback\n"
+    )
+    columns = ["scene", "figure", "direct", "relay", "meshllm"]
+    columns += ["added, mesh/relay", "mesh/relay", "mesh/direct"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+    with Rig() as rig:
+        uvloop.run(run(rig, wish.rounds, wish.only))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Starts what is measured: the model server, the relay, a mesh of real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Way:
+    """One way to the model server: the URL that is asked and who works on it."""
+
+    name: str
+    url: str
+    pids: list[int] = field(default_factory=list)
+
+    def cpu_s(self) -> float:
+        """Processor seconds of its processes, the model server's not counted."""
+        return sum(_cpu_s(pid) for pid in self.pids)
+
+
+class Rig:
+    """Use it as a context manager; everything it started ends with it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._homes = Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(prefix="meshllm-"))
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            model = self._start(["-m", "bench.model_server"])
+            self.direct = Way("direct", model["url"])
+            broker = self._start(["-m", "bench.relay", "broker"])
+            connector = self._start(
+                ["-m", "bench.relay", "connector", broker["url"], model["url"]]
+            )
+            relay_pids = [broker["pid"], connector["pid"]]
+            self.relay = Way("relay", broker["url"], relay_pids)
+            self.mesh = self._start_mesh(model["url"])
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def ways(self) -> list[Way]:
+        return [self.direct, self.relay, self.mesh]
+
+    def _start_mesh(self, model_url: str) -> Way:
+        hub = self._meshllm("hub", "signal", "--port", "0", event="setup")
+        self._run("home", "init", hub["link"])
+        link = self._run("home", "invite", "--name", "asker")["link"]
+        self._run("away", "join", link)
+        parallel = ["--parallel", "256", "--no-lan"]
+        backend = ["--backend", "ollama", "--url", model_url]
+        share = self._meshllm("home", "share", *backend, *parallel)
+        gateway = self._meshllm("away", "gateway", "--port", "0", "--no-lan")
+        return Way("meshllm", gateway["url"], [share["pid"], gateway["pid"]])
+
+    def _meshllm(self, home: str, *args: str, event: str = "ready") -> dict[str, Any]:
+        argv = ["-m", "meshllm", "--json", "--home", str(self._homes / home), *args]
+        return self._start(argv, event)
+
+    def _run(self, home: str, *args: str) -> dict[str, Any]:
+        argv = [sys.executable, "-m", "meshllm", "--json"]
+        argv += ["--home", str(self._homes / home), *args]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        return dict(json.loads(done.stdout or "{}"))
+
+    def _start(self, argv: list[str], event: str | None = None) -> dict[str, Any]:
+        process = subprocess.Popen(
+            [sys.executable, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._stack.callback(_stop, process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            said = json.loads(line)
+            if event is None or said.get("event") == event:
+                return {**said, "pid": process.pid}
+        raise RuntimeError(f"{' '.join(argv)} ended before it was ready")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
