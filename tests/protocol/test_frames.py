@@ -112,7 +112,7 @@ def test_frames_come_out_of_a_message_as_they_went_in(said: list[f.Frame]) -> No
     assert f.decode(message) == said
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.lists(any_frame, max_size=4).map(lambda said: b"".join(map(f.encode, said))),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),

@@ -326,7 +326,7 @@ def fuzzed_session(is_client: bool, begin: str) -> tuple[Session, list[Path]]:
     return session, paths
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.booleans(),
     st.sampled_from(["new", "active", "detached", "resuming"]),

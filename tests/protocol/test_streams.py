@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshllm.errors import LocalProtocolError, RemoteProtocolError
@@ -257,6 +257,7 @@ class TestReceiving:
         assert half.report().ack == 6
 
 
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(0, 30_000), max_size=8),
     st.lists(st.integers(1, 20_000), min_size=1, max_size=20),
