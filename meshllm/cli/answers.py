@@ -36,7 +36,8 @@ async def show_answer(common: Common, talk: Conversation, prompt: str) -> None:
 def _show(text: str, *, is_thought: bool) -> None:
     """A thought only where somebody watches: it is not the answer."""
     if sys.stdout.isatty():
-        click.secho(text.translate(HIDDEN), dim=is_thought, nl=False)
+        text = text.translate(HIDDEN)
+        click.echo(click.style(text, dim=True) if is_thought else text, nl=False)
     elif not is_thought:
         click.echo(text, nl=False)
     sys.stdout.flush()

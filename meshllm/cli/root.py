@@ -89,6 +89,13 @@ class Root(click.Group):
             with formatter.section(heading):
                 formatter.write_dl([(name, text) for name, _, text in group])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            # click itself would write an empty line to stderr, also to a file.
+            raise click.Abort from error
+
     def main(
         self,
         args: Sequence[str] | None = None,
