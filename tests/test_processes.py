@@ -136,9 +136,14 @@ asyncio.run(main())
     pid = (await parent.wait_json(10))["pid"]
     waiting = asyncio.ensure_future(ended(pid))
     await asyncio.sleep(0)  # it holds the pidfd now: the pid cannot be another's
-    assert not waiting.done()
-    os.kill(parent.pid, signal.SIGKILL)
-    await waiting
+    try:
+        os.kill(parent.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            await asyncio.shield(waiting)
+    finally:
+        if not waiting.done():
+            os.kill(pid, signal.SIGKILL)
+        await waiting
     assert mark.exists()  # what the parent could not do, the child did
     await parent.stop()
 
