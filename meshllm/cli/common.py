@@ -139,8 +139,8 @@ class ServingCommand(Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for option in self.own_options.values():
-            option.envvar = f"MESHLLM_{self.name}_{option.name}".upper()
+        for key, option in self.own_options.items():
+            option.envvar = f"MESHLLM_{self.name}_{key}".upper().replace("-", "_")
             option.show_envvar = True
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 )
 @pass_common
 def gateway(common: Common, /, **given: Any) -> None:
-    """Serve the mesh's models as Ollama and OpenAI on this machine.
+    """Serve the mesh's models as Ollama and OpenAI.
 
-    Programs find both APIs at the address it prints. Ctrl-C finishes what runs.
+    Programs of this machine find both APIs at the address it prints. Ctrl-C finishes
+    what runs.
     """
     run(_gateway(common, **given))
 

@@ -8,7 +8,7 @@ from meshllm.cli.common import Common, command, pass_common
 @command("identity")
 @pass_common
 def identity(common: Common) -> None:
-    """Show this node's peer id and the file with its keys.
+    """Show this node's peer id and key file.
 
     The keys are made on first use.
     """

@@ -201,7 +201,7 @@ def _peer_row(row: dict[str, Any]) -> tuple[str, ...]:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 @pass_common
 def logs(common: Common, follow: bool) -> None:
-    """Show the log of the `share` and `gateway` that run in this home."""
+    """Show the log of the share and gateway in this home."""
     run(_logs(common, follow=follow))
 
 

@@ -155,7 +155,10 @@ def _show_qr(link: str) -> None:
 @click.argument("link")
 @pass_common
 def join(common: Common, link: str) -> None:
-    """Join the mesh that LINK invites to. Put it in quotes, because of the #."""
+    """Join the mesh that a link invites to.
+
+    Put LINK in quotes, because of the #.
+    """
     from meshllm import joining
 
     asking = joining.join(common.home, link)
@@ -189,7 +192,10 @@ def join(common: Common, link: str) -> None:
 @command("leave")
 @pass_common
 def leave(common: Common) -> None:
-    """Leave the mesh. This node's keys stay; to come back takes a new link."""
+    """Leave the mesh.
+
+    This node's keys stay; to come back takes a new link.
+    """
     from meshllm import joining
 
     mesh = joining.leave(common.home)

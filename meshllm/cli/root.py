@@ -23,7 +23,7 @@ from meshllm.errors import MeshError
 # Heading, and its commands: name, module in meshllm.cli, and what `--help` says.
 COMMANDS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "Try it": [
-        ("demo", "demo", "A whole mesh on this machine, to try."),
+        ("demo", "demo", "Run a whole mesh on this machine, to try."),
     ],
     "A mesh": [
         ("signal", "signal", "Run the signaling server of one or more meshes."),
@@ -34,14 +34,14 @@ COMMANDS: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "Models": [
         ("share", "share", "Offer this machine's models to the mesh."),
-        ("gateway", "gateway", "Serve the mesh's models as Ollama and OpenAI here."),
+        ("gateway", "gateway", "Serve the mesh's models as Ollama and OpenAI."),
         ("chat", "chat", "Talk to a model of the mesh."),
-        ("models", "look", "List the models of the mesh."),
+        ("models", "look", "List the models of the mesh, and who has them."),
     ],
     "This node": [
         ("status", "look", "Show this node in five lines."),
-        ("peers", "look", "List the peers this node sees, and the paths to them."),
-        ("logs", "look", "Show the log of what runs in this home."),
+        ("peers", "look", "List the peers this node sees, with the path to each."),
+        ("logs", "look", "Show the log of the share and gateway in this home."),
         ("identity", "identity", "Show this node's peer id and key file."),
         ("completion", "completion", "Print the completion script of a shell."),
     ],
