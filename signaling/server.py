@@ -34,6 +34,10 @@ from signaling.turn import ice_servers
 
 log = logging.getLogger(__name__)
 
+TICK_S: Final = 1
+# Every request but a WebSocket is answered in milliseconds. What stays longer says
+# nothing, or says it byte by byte, to use up our file descriptors.
+IDLE_S: Final = 15
 HUB_KEY_FILE: Final = "hub.key"
 GREETING: Final = (
     "This is a meshllm signaling server. The chat page comes with a later version;"
@@ -132,7 +136,7 @@ class SignalingServer:
             undo.push_async_callback(self._runner.cleanup)
             await self._listen()
             undo.pop_all()
-        self._ticking = asyncio.create_task(self._sockets.tick(), name="hub clock")
+        self._ticking = asyncio.create_task(self._tick(), name="hub clock")
 
     async def _offer_setup(self) -> None:
         kept = self._hub.kept
@@ -148,6 +152,27 @@ class SignalingServer:
         self._sockets.close_all(WSCloseCode.GOING_AWAY, "The server is stopping.")
         await self._runner.cleanup()
         self._table.close()
+
+    async def _tick(self) -> None:
+        seen: dict[object, float] = {}
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self._sockets.tick()
+            seen = self._cut_idle(seen, time.monotonic())
+
+    def _cut_idle(self, seen: dict[object, float], now: float) -> dict[object, float]:
+        """`seen` has since when each connection is here that is no WebSocket."""
+        server = self._runner.server
+        connections = server.connections if server else []
+        still: dict[object, float] = {}
+        for connection in connections:
+            transport = connection.transport
+            if transport is None or self._sockets.holds(transport):
+                continue
+            still[connection] = seen.get(connection, now)
+            if now - still[connection] > IDLE_S:
+                transport.abort()
+        return still
 
     async def _listen(self) -> None:
         options = self._options

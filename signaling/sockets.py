@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 20  # below the 30-60 s after which home routers forget a flow
 CLOSE_S: Final = 2  # how long a peer may take to agree to a close
-TICK_S: Final = 1
 # What one slow reader may leave unread: a largest welcome, and as much again.
 UNREAD_BYTES: Final = 2 * HUB_MESSAGE_BYTES
 UNREAD_ALL_BYTES: Final = 256 << 20  # ... and all of them together
@@ -56,6 +55,7 @@ class Sockets:
         self._hub = hub
         self._table = table
         self._sockets: dict[int, _Socket] = {}
+        self._transports: set[asyncio.BaseTransport] = set()
         self._last = 0
 
     async def serve(
@@ -76,6 +76,7 @@ class Sockets:
         self._last = number = self._last + 1
         leave = asyncio.timeout(None)
         socket = self._sockets[number] = _Socket(response, transport, leave)
+        self._transports.add(transport)
         try:
             async with leave:
                 await self._converse(number, response, origin, address)
@@ -86,6 +87,7 @@ class Sockets:
             socket.code, socket.reason = 4000 + Code.INTERNAL, "The store failed."
         finally:
             del self._sockets[number]
+            self._transports.discard(transport)
             await self.apply(self._hub.disconnected(number))
         reason = socket.reason.encode()[:REASON_BYTES].decode(errors="ignore")
         await response.close(code=socket.code, message=reason.encode())
@@ -121,14 +123,16 @@ class Sockets:
                     self._close(link, 4000 + code, reason)
 
     async def tick(self) -> None:
-        """Forever: time passes for the hub too."""
-        while True:
-            await asyncio.sleep(TICK_S)
-            try:
-                await self.apply(self._hub.tick(time.time()))
-            except sqlite3.Error:
-                log.exception("signaling: the store failed")
-            self._cut_slowest()
+        """Once a second: time passes for the hub too."""
+        try:
+            await self.apply(self._hub.tick(time.time()))
+        except sqlite3.Error:
+            log.exception("signaling: the store failed")
+        self._cut_slowest()
+
+    def holds(self, transport: asyncio.BaseTransport | None) -> bool:
+        """Whether this connection has become a WebSocket."""
+        return transport in self._transports
 
     def close_all(self, code: int, reason: str) -> None:
         for number in self._sockets:
@@ -136,9 +140,10 @@ class Sockets:
 
     def _close(self, number: int, code: int, reason: str) -> None:
         socket = self._sockets.get(number)
-        if socket is not None:
-            socket.code, socket.reason = code, reason
-            socket.leave.reschedule(0)
+        if socket is None or socket.code != WSCloseCode.OK:  # it is leaving already
+            return
+        socket.code, socket.reason = code, reason
+        socket.leave.reschedule(0)
 
     async def _send(self, number: int, text: str) -> None:
         socket = self._sockets.get(number)

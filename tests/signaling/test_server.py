@@ -19,6 +19,7 @@ from meshllm.errors import Code, ConfigError, MeshError, NotAllowed, PeerUnreach
 from meshllm.protocol import login, signals
 from meshllm.protocol.signal_codec import decode_hub, encode
 from meshllm.transport.signaling import SignalingClient
+from signaling import server as edge
 from signaling import sockets
 from signaling.kept import Admit
 from signaling.limits import DEFAULT_LIMITS, Rate
@@ -309,7 +310,7 @@ async def test_all_slow_readers_together_are_bounded(
     fast = Rate(1e9, 10**9)
     limits = replace(DEFAULT_LIMITS, sends=fast, signals=fast, messages=fast)
     monkeypatch.setattr(sockets, "UNREAD_ALL_BYTES", 64 * 1024)
-    monkeypatch.setattr(sockets, "TICK_S", 0)
+    monkeypatch.setattr(edge, "TICK_S", 0)
     async with serve(tmp_path, limits=limits) as server:
         await register(server, MESH)
         async with (
@@ -324,6 +325,25 @@ async def test_all_slow_readers_together_are_bounded(
                     await hub.request(
                         signals.Send(0, id_of("ann"), conn_of("ann"), big)
                     )
+
+
+async def test_a_connection_that_asks_nothing_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "TICK_S", 0)
+    async with serve(tmp_path) as server, aiohttp.ClientSession() as session:
+        hub = await dial(server, session)
+        monkeypatch.setattr(edge, "IDLE_S", 0)
+        port = int(server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost:")
+
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+
+        writer.close()
+        await hub.send_str("{}")  # the WebSocket is still there
+        assert isinstance((await last_word(hub))[0], signals.Refused)
 
 
 async def test_when_the_store_fails_nobody_is_told_it_worked(tmp_path: Path) -> None:
@@ -343,6 +363,21 @@ async def test_stopping_says_goodbye(tmp_path: Path) -> None:
         (_, code), _ = await asyncio.gather(last_word(socket), server.stop())
 
     assert code == aiohttp.WSCloseCode.GOING_AWAY
+
+
+async def test_stopping_while_the_hub_closes_a_socket_is_no_trouble(
+    tmp_path: Path,
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        server = serve(tmp_path)
+        await server.start()
+        socket = await dial(server, session)
+        await socket.receive()
+        server._sockets.close_all(4000 + Code.AUTH, "Refused.")
+
+        (_, code), _ = await asyncio.gather(last_word(socket), server.stop())
+
+    assert code == 4000 + Code.AUTH
 
 
 def test_the_server_never_loads_webrtc() -> None:
