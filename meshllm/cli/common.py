@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,7 @@ def _next(lines: Iterable[str]) -> str:
     return "\n".join(("Next:", *(f"  {line}" for line in lines)))
 
 
+PORT: Final = click.IntRange(0, 65535)  # 0: the system chooses a free one
 pass_common = click.make_pass_decorator(Common)
 
 
@@ -205,18 +207,22 @@ def not_yet(option: str) -> MeshError:
     return ConfigError(f"{option} is not built yet; it comes with a later version.")
 
 
-def start_logging(common: Common, also: Iterable[logging.Handler] = ()) -> None:
+@contextlib.contextmanager
+def logging_on(common: Common, also: Iterable[logging.Handler] = ()) -> Iterator[None]:
     """Our own lines to stderr from --log-level on, and to `also`; others' warnings."""
-    level = logging.getLevelName(common.log_level.upper())
     stderr = logging.StreamHandler(sys.stderr)
-    stderr.setLevel(level)
+    stderr.setLevel(common.log_level.upper())
     stderr.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     handlers = [stderr, *also]
     root = logging.getLogger()
-    root.setLevel(logging.WARNING)
     for handler in handlers:
         root.addHandler(handler)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(min(h.level for h in handlers))
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)

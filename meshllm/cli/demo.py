@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 from meshllm.cli.answers import show_answer
-from meshllm.cli.common import Common, command, pass_common, start_logging
+from meshllm.cli.common import PORT, Common, command, pass_common, start_logging
 from meshllm.cli.progress import Download
 from meshllm.cli.running import Signals, run, shown
 
 if TYPE_CHECKING:
     from meshllm.demo import Demo
 
-PORT = click.IntRange(0, 65535)
-
 
 @command("demo")
 @click.option("--once", metavar="PROMPT", help="Stream one answer, and end.")
-@click.option("--signal-port", type=PORT, default=0, help="Default: a free one.")
-@click.option("--gateway-port", type=PORT, default=0, help="Default: a free one.")
+@click.option(
+    "--signal-port", type=PORT, metavar="PORT", default=0, help="Default: a free one."
+)
+@click.option(
+    "--gateway-port", type=PORT, metavar="PORT", default=0, help="Default: a free one."
+)
 @pass_common
 def demo(common: Common, once: str | None, signal_port: int, gateway_port: int) -> None:
     """Run a whole mesh on this machine, to try.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshllm.cli.common import Common, not_yet, pass_common, serving_command
+from meshllm.cli.common import PORT, Common, not_yet, pass_common, serving_command
 from meshllm.cli.running import Signals, run, serving_node
 
 if TYPE_CHECKING:
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 @serving_command("gateway")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen here.")
-@click.option("--port", type=click.IntRange(0, 65535), default=11434, show_default=True)
+@click.option(
+    "--port",
+    type=PORT,
+    metavar="PORT",
+    default=11434,
+    show_default=True,
+    help="Listen there; 11434 is Ollama's.",
+)
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path),

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from meshllm.cli.common import Common, start_logging
+from meshllm.cli.common import Common, logging_on
 from meshllm.errors import PeerUnreachable
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ async def open_node(common: Common, **options: Any) -> AsyncIterator[Node]:
     """A node of this home that has joined its mesh; the options are NodeOptions'."""
     from meshllm.node import Node, NodeOptions
 
-    start_logging(common)
-    async with Node(NodeOptions(home=common.home, **options)) as node:
-        async with shown(lambda: f"Connecting to {node.membership.hub} …"):
-            await node.joined()
-        yield node
+    with logging_on(common):
+        async with Node(NodeOptions(common.home, **options)) as node:
+            async with shown(lambda: f"Connecting to {node.membership.hub} …"):
+                await node.joined()
+            yield node
 
 
 @contextlib.asynccontextmanager
@@ -118,12 +118,12 @@ async def serving_node(
     from meshllm.node import Node, NodeOptions
 
     logs = LogLines()
-    start_logging(common, [logs])
-    async with Node(NodeOptions(home=common.home, **options)) as node:
-        state = control.State(lambda: {**node.status(), **facts}, node.peers, logs)
-        async with control.serve(common.home, role, state):
-            try:
-                await node.joined(JOIN_S)
-            except PeerUnreachable as error:
-                common.note(f"{error} Trying on.")
-            yield node
+    with logging_on(common, [logs]):
+        async with Node(NodeOptions(common.home, **options)) as node:
+            state = control.State(lambda: {**node.status(), **facts}, node.peers, logs)
+            async with control.serve(common.home, role, state):
+                try:
+                    await node.joined(JOIN_S)
+                except PeerUnreachable as error:
+                    common.note(f"{error} Trying on.")
+                yield node

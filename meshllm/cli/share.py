@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshllm.cli.common import Common, not_yet, pass_common, serving_command
+from meshllm.cli.common import PORT, Common, not_yet, pass_common, serving_command
 from meshllm.cli.progress import Download
 from meshllm.cli.running import Signals, run, serving_node
 
@@ -58,7 +58,8 @@ NO_MODEL = {
 )
 @click.option(
     "--health-port",
-    type=click.IntRange(0, 65535),
+    type=PORT,
+    metavar="PORT",
     help="Serve /health and /ready here.",
 )
 @click.option("--no-lan", is_flag=True, help="Do not offer them to the local network.")

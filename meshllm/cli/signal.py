@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meshllm.cli.common import (
+    PORT,
     Common,
+    logging_on,
     not_yet,
     pass_common,
     serving_command,
-    start_logging,
 )
 from meshllm.cli.running import Signals, run
 from meshllm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from signaling.server import Network, ServeOptions
+    from signaling.server import Network, ServeOptions, SignalingServer
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 STUN = ("stun:", "stuns:")
@@ -28,7 +29,14 @@ TURN = ("turn:", "turns:")
 
 @serving_command("signal")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen here.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option(
+    "--port",
+    type=PORT,
+    metavar="PORT",
+    default=8080,
+    show_default=True,
+    help="Listen there.",
+)
 @click.option("--public-url", metavar="URL", help="How others reach this server.")
 @click.option("--tls-cert", type=FILE, help="Speak TLS with this certificate chain.")
 @click.option("--tls-key", type=FILE, help="The certificate's key.")
@@ -117,8 +125,12 @@ def _network(text: str) -> Network:
 async def _serve(common: Common, options: ServeOptions) -> None:
     from signaling.server import SignalingServer
 
-    start_logging(common)
-    async with Signals() as signals, SignalingServer(options) as server:
+    with logging_on(common):
+        await _until_told(common, SignalingServer(options))
+
+
+async def _until_told(common: Common, starting: SignalingServer) -> None:
+    async with Signals() as signals, starting as server:
         if (link := server.setup_link) is not None:
             common.event(
                 "setup",

@@ -1,0 +1,141 @@
+"""What is refused before anything starts: one line that says what to type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from meshllm.cli.root import root
+
+NO_MESH = (
+    "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one.\n"
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def run(home: Path, *words: str) -> Result:
+    return CliRunner().invoke(root, ["--home", str(home), *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["share"],
+        ["gateway", "--port", "0"],
+        ["chat", "model", "hello"],
+        ["chat"],
+        ["models"],
+        ["status"],
+        ["invite"],
+        ["leave"],
+    ],
+)
+def test_before_joining_every_command_says_how_to(home: Path, words: list[str]) -> None:
+    done = run(home, *words)
+    assert (done.exit_code, done.stderr, done.stdout) == (1, NO_MESH, "")
+
+
+@pytest.mark.parametrize("words", [["peers"], ["logs"], ["logs", "-f"]])
+def test_when_nothing_runs_it_says_what_to_start(home: Path, words: list[str]) -> None:
+    run(home, "init")
+    done = run(home, *words)
+    assert done.exit_code == 1
+    assert "Start `meshllm share` or `meshllm gateway`." in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["invite", "--tokens-per-day", "5"], "--tokens-per-day"),
+        (["signal", "--coturn"], "--coturn"),
+        (["share", "--peer", "10.0.0.1"], "--peer"),
+        (["gateway", "--peer", "10.0.0.1"], "--peer"),
+    ],
+)
+def test_what_is_not_built_yet_says_so(
+    home: Path, words: list[str], option: str
+) -> None:
+    run(home, "init")
+    done = run(home, *words)
+    said = f"{option} is not built yet; it comes with a later version.\n"
+    assert (done.exit_code, done.stderr) == (1, said)
+
+
+def test_a_second_init_is_refused_and_names_home(home: Path) -> None:
+    assert run(home, "init").exit_code == 0
+    done = run(home, "init")
+    assert done.exit_code == 1
+    assert "in a mesh already" in done.stderr
+    assert "`--home DIR`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["join", "nonsense"], "This is no meshllm link."),
+        (["join", "https://hub.example/"], "in quotes, because of the #"),
+        (["init", "nonsense"], "This is no meshllm link."),
+        (["init", "https://hub.example/#v1.AAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAA"],
+         "`meshllm join LINK`"),
+        (["join", f"https://hub.example/#s1.AAAAAAAAAAAAAAAAAAAAAA.{'a' * 52}"],
+         "`meshllm init LINK`"),
+    ],
+)  # fmt: skip
+def test_a_link_of_another_kind_is_explained(
+    home: Path, words: list[str], said: str
+) -> None:
+    done = run(home, *words)
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert not (home / "mesh.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gateway", "--host", "0.0.0.0"],
+        ["signal", "--host", "0.0.0.0"],
+    ],
+)
+def test_beyond_loopback_something_is_needed(home: Path, words: list[str]) -> None:
+    run(home, "init")
+    done = run(home, *words, "--port", "0")
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--turn", "turn:r.example"], "--turn needs --turn-secret-file"),
+        (["--stun", "r.example"], "--stun r.example: write it like stun:"),
+        (["--trusted-proxy", "10.0.0.1/8"], "--trusted-proxy 10.0.0.1/8:"),
+    ],
+)
+def test_a_server_option_that_cannot_work_is_refused(
+    home: Path, words: list[str], said: str
+) -> None:
+    done = run(home, "signal", *words)
+    assert (done.exit_code, done.stderr[: len(said)]) == (1, said)
+
+
+def test_an_empty_turn_secret_is_refused(home: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("\n")
+    words = ("--turn", "turn:r.example", "--turn-secret-file", str(secret))
+    done = run(home, "signal", *words)
+    assert (done.exit_code, "is empty" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["7", "d", "0d", "-1d", "7y", "7 d", ""])
+def test_a_length_of_time_has_a_number_and_a_unit(home: Path, text: str) -> None:
+    done = run(home, "invite", "--expires", text)
+    assert done.exit_code == 2
+    assert "write 30m, 12h, 7d or 2w" in done.stderr
