@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshllm.cli.answers import show_answer
-from meshllm.cli.common import PORT, Common, command, pass_common, start_logging
+from meshllm.cli.common import PORT, Common, command, logging_on, pass_common
 from meshllm.cli.progress import Download
 from meshllm.cli.running import Signals, run, shown
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from meshllm.demo import Demo
 
 
+FREE = "Default: a free one."
+
+
 @command("demo")
 @click.option("--once", metavar="PROMPT", help="Stream one answer, and end.")
-@click.option(
-    "--signal-port", type=PORT, metavar="PORT", default=0, help="Default: a free one."
-)
-@click.option(
-    "--gateway-port", type=PORT, metavar="PORT", default=0, help="Default: a free one."
-)
+@click.option("--signal-port", type=PORT, metavar="PORT", default=0, help=FREE)
+@click.option("--gateway-port", type=PORT, metavar="PORT", default=0, help=FREE)
 @pass_common
 def demo(common: Common, once: str | None, signal_port: int, gateway_port: int) -> None:
     """Run a whole mesh on this machine, to try.
@@ -41,8 +40,8 @@ async def _demo(
 ) -> None:
     from meshllm import demo
 
-    start_logging(common)
     async with AsyncExitStack() as stack:
+        stack.enter_context(logging_on(common))
         signals = await stack.enter_async_context(Signals())
         # Under --once there is one JSON object, the answer.
         watcher = Common(verbose=common.verbose) if once is not None else common

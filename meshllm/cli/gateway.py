@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     metavar="PORT",
     default=11434,
     show_default=True,
-    help="Listen there; 11434 is Ollama's.",
+    help="Listen here; 11434 is Ollama's.",
 )
 @click.option(
     "--api-key-file",

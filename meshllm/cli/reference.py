@@ -12,12 +12,13 @@ WIDTH = 80
 HEAD = """\
 # Commands
 
-Made of `meshllm COMMAND --help` by `python -m meshllm.cli.reference > docs/cli.md`; a test
-compares the two.
+Made of `meshllm COMMAND --help` by `python -m meshllm.cli.reference > docs/cli.md`;
+a test compares the two.
 
-Options of `signal`, `share` and `gateway` may also come from the environment (the names are
-below) and from `config.toml` in the home, where `[gateway]` and `port = 11435` say the same as
-`meshllm gateway --port 11435`. The line wins over the environment, that over the file.
+Options of `signal`, `share` and `gateway` may also come from the environment (the
+names are below) and from `config.toml` in the home, where `[gateway]` and
+`port = 11435` say the same as `meshllm gateway --port 11435`. The line wins over the
+environment, that over the file.
 
 Exit codes: 0 done, 1 failed with one line on stderr, 2 wrong usage, 130 interrupted.
 """

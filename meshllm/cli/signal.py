@@ -35,7 +35,7 @@ TURN = ("turn:", "turns:")
     metavar="PORT",
     default=8080,
     show_default=True,
-    help="Listen there.",
+    help="Listen here.",
 )
 @click.option("--public-url", metavar="URL", help="How others reach this server.")
 @click.option("--tls-cert", type=FILE, help="Speak TLS with this certificate chain.")
