@@ -16,6 +16,8 @@ from meshllm.errors import BackendError
 
 log = logging.getLogger(__name__)
 
+# Shorter than the servers: uvicorn closes an idle connection after 5 s.
+KEPT_S = 3.0
 CONNECT_S = 5.0  # a model server is near; one that is off must not hold a request
 LIST_S = 10.0  # lists and properties are small: a server that is slower is stuck
 # aiohttp stops reading the socket at twice this, so a paused reader stalls the server.
@@ -161,7 +163,7 @@ class Upstream:
                 path=str(self._socket), force_close=True, limit=0
             )
         else:
-            connector = aiohttp.TCPConnector(force_close=True, limit=0)
+            connector = aiohttp.TCPConnector(keepalive_timeout=KEPT_S, limit=0)
         return aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,

@@ -89,11 +89,17 @@ class Mux:
         self._paused[stream] = None
         return False
 
-    def consume(self, stream: int, count: int) -> None:
-        """The reader holds these bytes safely: acknowledge, and grant more."""
-        if found := self._streams.get(stream):
-            found.recv.consume(count)
-            self._mark_ackable(stream, found)
+    def consume(self, stream: int, count: int) -> bool:
+        """The reader holds these bytes safely: acknowledge, and grant more.
+
+        True when the peer may be waiting for that: its credit runs out. An ACK of what
+        is complete can travel with the next message.
+        """
+        if (found := self._streams.get(stream)) is None:
+            return False
+        found.recv.consume(count)
+        self._mark_ackable(stream, found)
+        return found.recv.is_report_due and not found.recv.is_complete
 
     def reset(self, stream: int, code: Code, text: str, *, retryable: bool) -> None:
         """End it now, both ways. Nothing to do when it has ended."""

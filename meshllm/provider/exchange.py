@@ -186,6 +186,7 @@ async def _run(
 
 
 async def _send_body(stream: Stream, path: str, response: BackendResponse) -> None:
+    chunk = b"\n"
     try:
         async for chunk in response:
             stream.write(chunk)
@@ -196,7 +197,10 @@ async def _send_body(stream: Stream, path: str, response: BackendResponse) -> No
             # Half an object cannot be mended: the reader must see that it is cut.
             stream.reset(Code.BACKEND, str(error))
             return
-        stream.write(stream_error(api_of(path), str(error)))
+        at_line_start = chunk.endswith(b"\n")
+        stream.write(
+            stream_error(api_of(path), str(error), at_line_start=at_line_start)
+        )
 
 
 def _answer(stream: Stream, path: str, status: int, text: str) -> None:

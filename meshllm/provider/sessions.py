@@ -89,8 +89,10 @@ class Sessions:
         match frames[0]:
             case Open(session=id):
                 guest = self._open(id, admission)
-            case Resume(session=id):
+            case Resume(session=id, epoch=epoch):
                 guest = self._guests.get((admission.id, id))
+                if guest is not None and epoch <= guest.link.session.epoch:
+                    raise RemoteProtocolError("a RESUME that came too late")
             case _:
                 raise RemoteProtocolError("the first frame is not OPEN or RESUME")
         if guest is None:

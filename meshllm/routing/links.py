@@ -39,7 +39,7 @@ class Links:
     async def get(self, provider: Provider) -> Link:
         """A session that is up. PeerUnreachable or NotAllowed: why there is none."""
         link = self._links.get(provider.id)
-        if link is not None and link.session.can_open:
+        if link is not None and not link.is_closed:
             return link
         dialling = self._dialling.get(provider.id)
         if dialling is None:

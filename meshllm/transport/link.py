@@ -54,10 +54,10 @@ class Stream:
         """The next bytes, b"" after the last. StreamReset when the peer ended it."""
         self.consume()
         while not self._chunks:
-            if self._error is not None:
-                raise self._error
             if self._has_fin:
                 return b""
+            if self._error is not None:
+                raise self._error
             self._readable.clear()
             await self._readable.wait()
         data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
@@ -68,9 +68,11 @@ class Stream:
     def consume(self) -> None:
         """What `read` gave last is safe with the reader: acknowledge it."""
         if self._handed_out:
-            self._link.session.mux.consume(self.id, self._handed_out)
-            self._handed_out = 0
-            self._link.wake()
+            count, self._handed_out = self._handed_out, 0
+            if self._link.session.mux.consume(self.id, count):
+                self._link.wake()
+            else:
+                self._link.wake_later()
 
     def write(self, data: bytes) -> None:
         """Queue bytes. Await `drain` between writes or memory has no bound."""
@@ -185,6 +187,10 @@ class Link:
     def wake(self) -> None:
         if self.wire is not None:
             self.wire.wake()
+
+    def wake_later(self) -> None:
+        if self.wire is not None:
+            self.wire.wake_later()
 
     # Streams
 

@@ -20,6 +20,7 @@ from meshllm.protocol.path import HELLO_S, Path, PathState
 log = logging.getLogger(__name__)
 
 LOW_BYTES = 0  # above it the carrier is busy: hold frames back and batch them
+LAZY_S = 0.02
 EARLY_FRAMES = 16
 FLUSH_S = 0.25  # a last CLOSE or RESET may take this long to leave
 
@@ -68,6 +69,7 @@ class Wire:
         self._low = asyncio.Event()
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._lazy: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         carrier.on_message = self._on_message
@@ -103,14 +105,20 @@ class Wire:
             self._pump_due = True
             self._loop.call_soon(self._pump)
 
+    def wake_later(self) -> None:
+        """What is there to send is in no hurry: with the next message, or in 20 ms."""
+        if self._lazy is None and not self.is_closed:
+            self._lazy = self._loop.call_later(LAZY_S, self.wake)
+
     def close(self, reason: str, error: MeshError | None = None) -> None:
         """End the path and its carrier. Safe to call again."""
         if self.is_closed:
             return
         self.is_closed = True
         self.path.state = PathState.CLOSED
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._lazy):
+            if timer is not None:
+                timer.cancel()
         if not self._ready.done():
             self._ready.set_exception(error or PeerUnreachable(f"Path lost: {reason}."))
             self._ready.exception()  # seen by whoever waits in said_hello, if anyone
@@ -180,6 +188,9 @@ class Wire:
         self._pump_due = False
         if self.is_closed:
             return
+        if self._lazy is not None:
+            self._lazy.cancel()
+            self._lazy = None
         now = self._loop.time()
         sent = False
         while self.carrier.buffered <= LOW_BYTES:
@@ -195,7 +206,10 @@ class Wire:
     def _arm(self, now: float) -> None:
         """Wake for the path's own timers, and to judge silence."""
         quiet = now - self.path.silence_s(now) + self._silent_s
-        due = max(min(self.path.next_time() or quiet, quiet), now + 0.001)
+        due = quiet
+        if self.carrier.buffered <= LOW_BYTES:  # else on_low comes first
+            due = min(self.path.next_time() or quiet, quiet)
+        due = max(due, now + 0.001)
         if self._timer is None or due < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
