@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from aiortc import (
@@ -36,6 +35,9 @@ from meshllm.protocol.description import (
 from meshllm.transport.addresses import read_machine
 from meshllm.transport.association import CHANNEL_ID, Association
 from meshllm.transport.ice import IceConnection
+from meshllm.transport.inbox import Inbox
+from meshllm.transport.pair import Pair
+from meshllm.transport.policy import NO_ADDRESS, Policy, reachable
 from meshllm.transport.servers import IceServer
 
 __all__ = ["IceServer", "Peer"]
@@ -44,7 +46,6 @@ log = logging.getLogger(__name__)
 
 NO_ANSWER = "the peer does not answer any more"
 CLOSE_S = 2.0
-EARLY_BYTES = 262_144  # what may come before somebody listens
 
 
 class Peer:
@@ -55,15 +56,18 @@ class Peer:
     """
 
     def __init__(
-        self, servers: Sequence[IceServer], hosts: Sequence[str], *, is_offerer: bool
+        self,
+        servers: Sequence[IceServer],
+        hosts: Sequence[str],
+        *,
+        is_offerer: bool,
+        policy: Policy = "all",
     ) -> None:
         self.on_low: Callable[[], None] = lambda: None
         self.local: Description
-        self.kind = "host"
-        self.candidates: dict[str, str] = {}
-        self._on_message: Callable[[bytes], None] | None = None
-        self._early: deque[bytes] = deque()
-        self._early_bytes = 0
+        self._policy = policy
+        self._pair: Pair | None = None
+        self._inbox = Inbox()
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,7 +77,9 @@ class Peer:
         self._certificate = RTCCertificate.generateCertificate()
         # An empty list: without one aiortc would ask a public STUN server.
         gatherer = RTCIceGatherer(iceServers=[])
-        self._connection = IceConnection(servers, hosts, controlling=is_offerer)
+        self._connection = IceConnection(
+            servers, hosts, controlling=is_offerer, policy=policy
+        )
         gatherer._connection = self._connection
         self._ice = RTCIceTransport(gatherer)
         self._dtls = RTCDtlsTransport(self._ice, [self._certificate])
@@ -85,24 +91,33 @@ class Peer:
         self._listen()
 
     @classmethod
-    async def offer(cls, servers: Sequence[IceServer]) -> Peer:
+    async def offer(
+        cls, servers: Sequence[IceServer], *, policy: Policy = "all"
+    ) -> Peer:
         """Gathered; `local` is what to send. PeerUnreachable without any address."""
-        peer = cls(servers, read_machine().hosts(None), is_offerer=True)
+        hosts = read_machine().hosts(None)
+        peer = cls(servers, hosts, is_offerer=True, policy=policy)
         await peer._gather("actpass")
         return peer
 
     @classmethod
-    async def answer(cls, remote: Description, servers: Sequence[IceServer]) -> Peer:
+    async def answer(
+        cls,
+        remote: Description,
+        servers: Sequence[IceServer],
+        *,
+        policy: Policy = "all",
+    ) -> Peer:
         """Gathered, `local` is what to send; connecting goes on in the background.
 
         PeerUnreachable when neither side has an address that the other may dial.
         """
-        reachable = _reachable(remote)
+        dialled = reachable(remote.candidates, policy)
         hosts = read_machine().hosts(remote.candidates)
-        peer = cls(servers, hosts, is_offerer=False)
+        peer = cls(servers, hosts, is_offerer=False, policy=policy)
         # Whoever answers is the DTLS client (RFC 8842 §5.3), unless the offer is it.
         await peer._gather("passive" if remote.setup == "active" else "active")
-        peer._start(remote, reachable)
+        peer._start(remote, dialled)
         return peer
 
     async def accept(self, remote: Description) -> None:
@@ -112,7 +127,7 @@ class Peer:
         """
         if self._closing is not None or self._tasks:
             raise LocalProtocolError("an offer is accepted once, while it is open")
-        self._start(remote, _reachable(remote))
+        self._start(remote, reachable(remote.candidates, self._policy))
 
     async def opened(self, timeout_s: float) -> None:
         """Until messages can be sent. PeerUnreachable, with why, when they cannot."""
@@ -138,6 +153,23 @@ class Peer:
         return seen
 
     @property
+    def selected(self) -> Pair | None:
+        """The addresses in use, at the end those that were; None before there are any.
+
+        They may change while the path lives: from a relay to a direct pair.
+        """
+        self._pair = self._connection.selected or self._pair
+        return self._pair
+
+    @property
+    def kind(self) -> str:
+        return self.selected.kind if self.selected else "host"
+
+    @property
+    def candidates(self) -> dict[str, str]:
+        return self.selected.names if self.selected else {}
+
+    @property
     def buffered(self) -> int:
         """Bytes that SCTP has not taken yet."""
         return int(self._channel.bufferedAmount)
@@ -149,14 +181,12 @@ class Peer:
 
     @property
     def on_message(self) -> Callable[[bytes], None]:
-        return self._on_message or _unheard
+        return self._inbox.listener
 
     @on_message.setter
     def on_message(self, callback: Callable[[bytes], None]) -> None:
         """What came before is delivered in a later turn of the loop, in order."""
-        self._on_message = callback
-        if self._early:
-            self._loop.call_soon(self._deliver_early)
+        self._inbox.listen(callback)
 
     @property
     def on_closed(self) -> Callable[[str], None]:
@@ -179,6 +209,7 @@ class Peer:
     async def close(self) -> None:
         """Let go of everything, within 2 s. Safe to call again."""
         if self._closing is None:
+            self._inbox.clear()
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
 
@@ -190,10 +221,7 @@ class Peer:
             raise
         if not self._connection.offered:
             await self.close()
-            raise PeerUnreachable(
-                "This machine has no network address to offer, and no relay answered. "
-                "Check the network, or set MESHLLM_LOOPBACK=1 to stay on this machine."
-            )
+            raise PeerUnreachable(NO_ADDRESS[self._policy])
         self.local = Description(
             fingerprint=self.own_fingerprint,
             ufrag=self._connection.local_username,
@@ -202,8 +230,8 @@ class Peer:
             candidates=self._connection.offered,
         )
 
-    def _start(self, remote: Description, reachable: Sequence[Candidate]) -> None:
-        self._tasks.append(self._loop.create_task(self._connection.add(reachable)))
+    def _start(self, remote: Description, dialled: Sequence[Candidate]) -> None:
+        self._tasks.append(self._loop.create_task(self._connection.add(dialled)))
         self._tasks.append(self._loop.create_task(self._connect(remote)))
 
     async def _connect(self, remote: Description) -> None:
@@ -228,8 +256,6 @@ class Peer:
                     else "the DTLS handshake failed"
                 )
                 return
-            if (pair := self._connection.selected) is not None:
-                self.kind, self.candidates = pair.kind, pair.names
             await self._sctp.start(RTCSctpCapabilities(MESSAGE_MAX), SCTP_PORT)
         except Exception as error:
             log.exception("connecting failed")
@@ -273,19 +299,8 @@ class Peer:
             self._lost("the peer sent what is no message of ours")
         elif self._lost_why is not None or self._closing is not None:
             return
-        elif self._on_message is not None and not self._early:
-            self._on_message(message)
-        elif self._early_bytes + len(message) > EARLY_BYTES:
+        elif not self._inbox.take(message):
             self._lost("the peer sent too much before it was heard")
-        else:
-            self._early.append(message)
-            self._early_bytes += len(message)
-
-    def _deliver_early(self) -> None:
-        while self._early and self._on_message and self._closing is None:
-            message = self._early.popleft()
-            self._early_bytes -= len(message)
-            self._on_message(message)
 
     def _seen(self) -> bytes | None:
         ssl = self._dtls._ssl
@@ -305,6 +320,7 @@ class Peer:
         if not self._opened.done():
             self._opened.set_exception(PeerUnreachable("The connection was closed."))
             self._opened.exception()
+        self._pair = self.selected  # closing forgets it
         try:
             async with asyncio.timeout(CLOSE_S):
                 for task in self._tasks:
@@ -318,17 +334,6 @@ class Peer:
                     await asyncio.gather(receiving, return_exceptions=True)
         except TimeoutError:
             log.warning("a peer connection did not close within %g s", CLOSE_S)
-        self._early.clear()
-
-
-def _reachable(remote: Description) -> list[Candidate]:
-    found = read_machine().reachable(remote.candidates)
-    if not found:
-        raise PeerUnreachable(
-            "The peer offers no address that this machine may dial. "
-            "Both need a common network, or a TURN server."
-        )
-    return found
 
 
 def _unheard(said: object) -> None:

@@ -31,6 +31,10 @@ class Server:
     credential: str | None = field(repr=False)
 
     @property
+    def is_relay(self) -> bool:
+        return self.scheme in ("turn", "turns")
+
+    @property
     def delay_s(self) -> float:
         if self.scheme == "turns":
             return 2 * RELAY_STEP_S

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import aioice
@@ -17,8 +18,10 @@ from meshllm.protocol.description import Candidate
 from meshllm.transport import ice
 from meshllm.transport.addresses import LOOPBACK, Machine, choose
 from meshllm.transport.ice import IceConnection
+from meshllm.transport.pair import to_aioice
+from meshllm.transport.policy import Policy
 from meshllm.transport.servers import IceServer
-from tests.fakes.turn import TurnServer
+from tests.fakes.turn import HOST, Address, TurnServer, address_of, bind
 
 LO = ("lo", "127.0.0.1")
 LAN = ("eth0", "192.168.1.7")
@@ -31,9 +34,11 @@ def candidate(host: str, kind: str = "host") -> Candidate:
 
 @asynccontextmanager
 async def gathered(
-    *servers: IceServer, controlling: bool = True
+    *servers: IceServer, controlling: bool = True, policy: Policy = "all"
 ) -> AsyncIterator[IceConnection]:
-    connection = IceConnection(servers, [LOOPBACK], controlling=controlling)
+    connection = IceConnection(
+        servers, [LOOPBACK], controlling=controlling, policy=policy
+    )
     try:
         await connection.gather_candidates()
         yield connection
@@ -163,7 +168,8 @@ async def test_a_stun_server_shows_the_address_outside(stun_port: int) -> None:
 async def test_a_second_stun_server_serves_when_the_first_is_silent(
     silent: int, stun_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ice, "STUN_S", 0.3)
+    monkeypatch.setattr(ice, "STUN_S", 60.0)  # not waited for
+    monkeypatch.setattr(ice, "STUN_MORE_S", 60.0)
     urls = (f"stun:{LOOPBACK}:{silent}", f"stun:{LOOPBACK}:{stun_port}")
     async with gathered(IceServer(urls)) as connection:
         assert [c.kind for c in connection.offered] == ["host", "srflx"]
@@ -189,6 +195,7 @@ async def test_silent_servers_do_not_hold_up_gathering(
 ) -> None:
     monkeypatch.setattr(ice, "STUN_S", 0.05)
     monkeypatch.setattr(ice, "RELAY_S", 0.1)
+    monkeypatch.setattr(ice, "RELAY_ONLY_S", 0.2)
     before = asyncio.all_tasks()
     server = IceServer(
         (f"stun:{LOOPBACK}:{silent}", f"turn:{LOOPBACK}:{silent}"), "user", "secret"
@@ -197,6 +204,57 @@ async def test_silent_servers_do_not_hold_up_gathering(
         async with gathered(server) as connection:
             assert [c.kind for c in connection.offered] == ["host"]
     assert asyncio.all_tasks() == before
+
+
+async def test_an_address_without_a_way_out_costs_little() -> None:
+    async def reflect(answer: asyncio.Future[bool]) -> bool:
+        return await answer
+
+    loop = asyncio.get_running_loop()
+    answers = {name: loop.create_future() for name in ("lan", "vpn")}
+    tasks = {asyncio.create_task(reflect(answers[name])): name for name in answers}
+    answers["lan"].set_result(True)
+    assert await ice._answered(tasks, most_s=60, more_s=0.01)
+    answers["vpn"].set_result(False)
+    await asyncio.gather(*tasks)
+
+
+async def test_a_silent_relay_costs_little_when_udp_is_known_to_work(
+    silent: int, stun_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ice, "RELAY_S", 0.05)
+    monkeypatch.setattr(ice, "RELAY_ONLY_S", 60.0)
+    urls = (f"stun:{LOOPBACK}:{stun_port}", f"turn:{LOOPBACK}:{silent}")
+    async with gathered(IceServer(urls, "user", "secret")) as connection:
+        assert [c.kind for c in connection.offered] == ["host", "srflx"]
+
+
+async def test_a_slow_relay_is_waited_for_when_udp_may_be_blocked(
+    silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ice, "STUN_S", 0.05)
+    monkeypatch.setattr(ice, "RELAY_S", 0.05)
+    async with TurnServer.running("user", "secret") as relay:
+        relay.is_silent = True  # its first request is lost, the next one is not
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.1, setattr, relay, "is_silent", False)
+        urls = (f"stun:{LOOPBACK}:{silent}", relay.url)
+        async with gathered(IceServer(urls, "user", "secret")) as connection:
+            assert [c.kind for c in connection.offered] == ["host", "relay"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kinds"), [("direct", ["host", "srflx"]), ("relay", ["relay"])]
+)
+async def test_only_what_the_policy_allows_is_gathered(
+    policy: Policy, kinds: list[str], stun_port: int
+) -> None:
+    async with TurnServer.running("user", "secret") as relay:
+        urls = (f"stun:{LOOPBACK}:{stun_port}", relay.url)
+        server = IceServer(urls, "user", "secret")
+        async with gathered(server, policy=policy) as connection:
+            assert [c.kind for c in connection.offered] == kinds
+        assert relay.released == kinds.count("relay")
 
 
 async def test_cancelled_gathering_leaves_no_task_behind(silent: int) -> None:
@@ -239,6 +297,99 @@ async def test_nothing_but_dtls_of_a_known_peer_is_queued() -> None:
         assert one.dropped == 7
         await other.send(b"\x16 of the peer")
         assert await one.recv() == b"\x16 of the peer"
+
+
+async def test_packets_too_large_for_a_data_channel_are_not_queued() -> None:
+    async with gathered() as one, gathered(controlling=False) as other:
+        await join(one, other)
+        one.data_received(b"\x16" + bytes(ice.PACKET_MAX), 1)
+        assert one.dropped == 1
+
+
+async def test_the_only_pair_is_awaited_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def watched(delay: float) -> None:
+        pauses.append(delay)
+        await sleep(delay)
+
+    async with gathered() as one, gathered(controlling=False) as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "sleep", watched)
+            await join(one, other)
+    assert 0.02 not in pauses
+
+
+async def test_a_relay_never_takes_the_place_of_a_direct_path() -> None:
+    async with TurnServer.running("user", "secret") as turn:
+        server = IceServer((turn.url,), "user", "secret")
+        async with gathered(server) as connection:
+            direct, relayed = (
+                aioice.ice.CandidatePair(protocol, to_aioice(candidate("192.168.1.8")))
+                for protocol in connection._protocols
+            )
+            for pair, used in (
+                (relayed, relayed),
+                (direct, direct),
+                (relayed, direct),
+            ):
+                pair.state = aioice.ice.CandidatePair.State.SUCCEEDED
+                pair.nominated = True
+                connection.check_complete(pair)
+                assert connection._nominated == {1: used}
+
+
+async def test_a_check_that_a_nat_dropped_is_repeated_when_the_peer_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aioice.stun, "RETRY_RTO", 60.0)
+    got: asyncio.Queue[aioice.stun.Message] = asyncio.Queue()
+
+    def receive(data: bytes, addr: Address) -> None:
+        got.put_nowait(aioice.stun.parse_message(data))
+
+    peer = await bind(receive)
+    async with gathered() as connection:
+        connection.remote_username, connection.remote_password = "peer", "p" * 22
+        shown = replace(candidate(HOST), port=address_of(peer)[1])
+        await connection.add([shown])
+        connecting = asyncio.create_task(connection.connect())
+        check = await got.get()
+        assert check.message_class == aioice.stun.Class.REQUEST
+        own = aioice.stun.Message(aioice.stun.Method.BINDING, aioice.stun.Class.REQUEST)
+        own.attributes["USERNAME"] = f"{connection.local_username}:peer"
+        own.attributes["PRIORITY"] = 100
+        own.attributes["ICE-CONTROLLED"] = 1
+        own.add_message_integrity(connection.local_password.encode())
+        to = connection.offered[0]
+        peer.transport.sendto(bytes(own), (to.host, to.port))
+        answer, again = await got.get(), await got.get()
+        assert answer.message_class == aioice.stun.Class.RESPONSE
+        assert again.transaction_id == check.transaction_id
+        await connection.close()
+        with pytest.raises(ConnectionError):
+            await connecting
+    peer.transport.close()
+
+
+async def test_whoever_uses_no_relay_does_not_hear_the_peers() -> None:
+    relay, host = candidate("192.0.2.1", "relay"), candidate("192.168.1.8")
+    check = aioice.stun.Message(aioice.stun.Method.BINDING, aioice.stun.Class.REQUEST)
+    check.attributes["PRIORITY"] = 100
+    cases: list[tuple[Policy, list[str]]] = [
+        ("direct", [host.host]),
+        ("all", [relay.host, host.host]),
+    ]
+    for policy, heard in cases:
+        async with gathered(controlling=False, policy=policy) as connection:
+            await connection.add([relay, host])
+            (protocol,) = connection._protocols
+            connection.check_incoming(check, (relay.host, relay.port), protocol)
+            assert [c.host for c in connection.remote_candidates] == heard
+            assert [p.remote_addr[0] for p in connection._check_list] == heard
 
 
 async def test_the_queue_has_an_end() -> None:

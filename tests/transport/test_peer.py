@@ -28,7 +28,9 @@ from meshllm.errors import LocalProtocolError, PeerUnreachable
 from meshllm.protocol.description import Description, from_sdp, to_sdp
 from meshllm.transport import addresses, ice
 from meshllm.transport.addresses import Machine
-from meshllm.transport.peer import EARLY_BYTES, IceServer, Peer
+from meshllm.transport.inbox import EARLY_BYTES
+from meshllm.transport.peer import IceServer, Peer
+from meshllm.transport.policy import Policy
 from tests.fakes.turn import TurnServer
 from tests.fakes.two_peers import connect
 
@@ -257,6 +259,55 @@ async def test_without_any_address_there_is_advice(
         await Peer.offer([])
 
 
+@pytest.mark.parametrize(
+    ("policy", "advice"), [("relay", "No relay answered"), ("direct", "allow relays")]
+)
+async def test_a_policy_that_leaves_nothing_says_so(
+    policy: Policy, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshllm.transport.peer.read_machine", lambda: NOWHERE)
+    with pytest.raises(PeerUnreachable, match=advice):
+        await Peer.offer([], policy=policy)
+
+
+async def test_behind_a_relay_no_address_of_ours_is_told() -> None:
+    async with (
+        TurnServer.running("user", "secret") as relay,
+        relayed(relay) as (one, _),
+    ):
+        (shown,) = one.local.candidates
+        assert shown.kind == "relay"
+        assert (shown.related_host, shown.related_port) == ("0.0.0.0", 9)
+
+
+async def test_whoever_uses_no_relay_refuses_a_peer_that_has_only_one() -> None:
+    async with TurnServer.running("user", "secret") as relay:
+        servers = [IceServer((relay.url,), "user", "secret")]
+        one = await Peer.offer(servers, policy="relay")
+        try:
+            with pytest.raises(PeerUnreachable, match="relay only"):
+                await Peer.answer(one.local, servers, policy="direct")
+        finally:
+            await one.close()
+
+
+async def test_the_pair_is_still_named_after_the_end() -> None:
+    async with connected() as (one, other):
+        await asyncio.gather(one.close(), other.close())
+        assert one.candidates["local"] == other.candidates["remote"]
+
+
+async def test_the_pair_in_use_is_named_also_when_it_changes() -> None:
+    async with (
+        TurnServer.running("user", "secret") as relay,
+        relayed(relay) as (_, other),
+    ):
+        assert other.kind == "relay"
+        (used,) = other._connection._nominated.values()
+        used.remote_candidate.type = "prflx"
+        assert other.kind == "prflx"
+
+
 async def test_an_offer_without_an_address_that_we_may_dial_is_refused() -> None:
     one = await Peer.offer([])
     empty = replace(one.local, candidates=())
@@ -341,12 +392,11 @@ async def test_messages_that_never_end_end_the_path() -> None:
 
 @asynccontextmanager
 async def relayed(
-    relay: TurnServer, monkeypatch: pytest.MonkeyPatch
+    relay: TurnServer,
 ) -> AsyncIterator[tuple[Peer, Peer]]:
-    """The offerer has no address but the relay's."""
-    with monkeypatch.context() as patched:
-        patched.setattr("meshllm.transport.peer.read_machine", lambda: NOWHERE)
-        one = await Peer.offer([IceServer((relay.url,), "user", "secret")])
+    """The offerer shows no address but the relay's."""
+    servers = [IceServer((relay.url,), "user", "secret")]
+    one = await Peer.offer(servers, policy="relay")
     other = await Peer.answer(one.local, [])
     try:
         await one.accept(other.local)
@@ -356,12 +406,10 @@ async def relayed(
         await asyncio.gather(one.close(), other.close())
 
 
-async def test_a_relay_carries_messages_and_both_sides_know(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_relay_carries_messages_and_both_sides_know() -> None:
     async with (
         TurnServer.running("user", "secret") as relay,
-        relayed(relay, monkeypatch) as (one, other),
+        relayed(relay) as (one, other),
     ):
         heard = Heard(other)
         for n in range(100):
@@ -378,7 +426,7 @@ async def test_a_relay_that_vanished_does_not_hold_up_closing(
     monkeypatch.setattr(ice, "RELEASE_S", 0.1)
     before = asyncio.all_tasks()
     async with TurnServer.running("user", "secret") as relay:
-        async with relayed(relay, monkeypatch) as (one, _):
+        async with relayed(relay) as (one, _):
             relay.is_silent = True
             async with asyncio.timeout(4):  # upstream tries for a minute
                 await one.close()
