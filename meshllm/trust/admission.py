@@ -132,6 +132,8 @@ def _owner(statement: Statement, id: PeerId) -> Admission:
 def _member(membership: Membership, id: PeerId, mesh: PeerId) -> Admission:
     if membership.id != id or membership.mesh != mesh:
         raise NotAllowed("This membership belongs to another node or mesh.", Code.AUTH)
+    if membership.role is Role.OWNER:  # no stolen owner's key can make more of them
+        raise NotAllowed("Only the mesh's root key makes owners.", Code.AUTH)
     return Admission(
         mesh,
         id,

@@ -108,7 +108,7 @@ class Statement:
             {
                 "mesh": read_peer_id,
                 "version": integer(1),
-                "owners": listed(nested(Owner.from_json), OWNERS_MAX, 1),
+                "owners": _owners,
                 "ts": integer(),
             },
         )
@@ -295,6 +295,13 @@ class Revocations:
 
     def covers(self, id: PeerId) -> bool:
         return any(entry.id == id for entry in self.revoked)
+
+
+def _owners(value: Any) -> tuple[Owner, ...]:
+    owners: tuple[Owner, ...] = listed(nested(Owner.from_json), OWNERS_MAX, 1)(value)
+    if len({owner.id for owner in owners}) != len(owners):
+        raise RemoteProtocolError("an owner who is listed twice")
+    return owners
 
 
 def _role(value: Any) -> Role:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,10 +22,14 @@ from meshllm.trust.signed import TOKEN_MAX
 from meshllm.trust.strict import b64, nullable, parse_object, take, text
 
 PAYLOAD_MAX = 40_960
+URL_MAX = 512
 NOT_A_LINK = (
     "This is no meshllm link. It looks like https://HUB/#v1.… and has to be whole; "
     "put it in quotes, because of the #."
 )
+
+# Neither a name and password, nor anything that a browser would read another way.
+_HOST = re.compile(r"([\w.~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,8 @@ def seal_invitation(invitation: Invitation, key: bytes, nonce: bytes) -> bytes:
 
 
 def open_invitation(sealed: bytes, key: bytes) -> Invitation:
-    """TrustError: the hub gave something else than what was left there."""
+    """TrustError: the hub gave something else than what was left there.
+    RemoteProtocolError: what was left there is no invitation."""
     try:
         data = _box(key).decrypt(sealed)
     except (nacl.exceptions.CryptoError, ValueError) as error:
@@ -133,18 +139,20 @@ def open_invitation(sealed: bytes, key: bytes) -> Invitation:
 
 def _offline(payload: str) -> OfflineLink:
     fields = parse_object(b64decode(payload), max_bytes=PAYLOAD_MAX)
-    hub = fields.pop("hub", None)
-    if hub is not None:
-        hub = _hub(str(hub))
-    return OfflineLink(hub, Invitation.from_json(fields))
+    hub = nullable(text(URL_MAX, 1))(fields.pop("hub", ""))  # it has to be there
+    return OfflineLink(hub and _hub(hub), Invitation.from_json(fields))
 
 
 def _hub(url: str) -> str:
     """scheme://host[:port], without the slash that follows."""
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:  # "[", a port that is no number, …
+        raise TrustError(NOT_A_LINK) from error
+    if parts.scheme not in ("http", "https") or not host or port == 0:
         raise TrustError(NOT_A_LINK)
-    if parts.path not in ("", "/") or parts.query or "@" in parts.netloc:
+    if parts.path not in ("", "/") or parts.query or not _HOST.fullmatch(parts.netloc):
         raise TrustError(NOT_A_LINK)
     return f"{parts.scheme}://{parts.netloc.lower()}"
 

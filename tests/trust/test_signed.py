@@ -69,12 +69,10 @@ def test_a_changed_character_is_refused(at: int, character: str) -> None:
     changed = TOKEN[:at] + character + TOKEN[at + 1 :]
     if changed == TOKEN:
         return
-    for read in (
-        lambda: signed.read("card", changed, PUBLIC),
-        lambda: signed.read_naming("card", changed, "id"),
-    ):
-        with pytest.raises(MeshError):
-            read()
+    with pytest.raises(MeshError):
+        signed.read("card", changed, PUBLIC)
+    with pytest.raises(MeshError):
+        signed.read_naming("card", changed, "id")
 
 
 @given(st.integers(0, len(TOKEN)), st.integers(0, 40), st.text(ALPHABET, max_size=40))
