@@ -160,66 +160,79 @@ class SeenPaths:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[PeerId, OrderedDict[bytes, int]] = {}
+        # both in the order of the newest entry, so that what is old is found first
+        self._seen: OrderedDict[PeerId, OrderedDict[bytes, int]] = OrderedDict()
 
     def is_new(self, sender: PeerId, path: bytes, now: int) -> bool:
         """True the first time. A full memory forgets nothing: it refuses."""
-        seen = self._seen.setdefault(sender, OrderedDict())
+        self._forget(now - SEEN_S)
+        seen = self._seen.get(sender, OrderedDict())
         while seen and next(iter(seen.values())) < now - SEEN_S:
             seen.popitem(last=False)
         if path in seen or len(seen) >= SEEN_PER_PEER:
             return False
         seen[path] = now
+        self._seen[sender] = seen
+        self._seen.move_to_end(sender)
         return True
+
+    def _forget(self, before: int) -> None:
+        """Senders of whom all is old."""
+        while self._seen:
+            sender, seen = next(iter(self._seen.items()))
+            if next(reversed(seen.values())) >= before:
+                break
+            del self._seen[sender]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._seen.values()))
 
 
 def _write(signal: Signal) -> tuple[str, dict[str, Any]]:
     """The kind and the body, by the table of §4."""
+    kind = type(signal).__name__.lower()
     common = {
+        "type": kind,
         "path": b64encode(signal.path),
         "from": signal.sender,
         "to": signal.to,
         "ts": signal.ts,
     }
+    return kind, common | _own(signal)
+
+
+def _own(signal: Signal) -> dict[str, Any]:
     match signal:
         case Offer():
-            kind, own = (
-                "offer",
-                {
-                    "conn": b64encode(signal.conn),
-                    "box": b64encode(signal.box),
-                    "commit": b64encode(signal.commit),
-                    "versions": list(signal.versions),
-                    "sdp": signal.description.to_json(),
-                    "chain": list(signal.chain),
-                },
-            )
+            return {
+                "conn": b64encode(signal.conn),
+                "box": b64encode(signal.box),
+                "commit": b64encode(signal.commit),
+                "versions": list(signal.versions),
+                "sdp": signal.description.to_json(),
+                "chain": list(signal.chain),
+            }
         case Answer():
-            kind, own = (
-                "answer",
-                {
-                    "prev": b64encode(signal.prev),
-                    "nonce": b64encode(signal.nonce),
-                    "version": signal.version,
-                    "sdp": signal.description.to_json(),
-                    "chain": list(signal.chain),
-                },
-            )
-        case Refusal():
-            kind, own = (
-                "refusal",
-                {
-                    "prev": b64encode(signal.prev),
-                    "code": int(signal.code),
-                    "text": signal.text,
-                },
-            )
-    return kind, {"type": kind} | common | own
+            return {
+                "prev": b64encode(signal.prev),
+                "nonce": b64encode(signal.nonce),
+                "version": signal.version,
+                "sdp": signal.description.to_json(),
+                "chain": list(signal.chain),
+            }
+        case _:
+            return {
+                "prev": b64encode(signal.prev),
+                "code": int(signal.code),
+                "text": signal.text,
+            }
 
 
 def _unseal(sealed: bytes, box: PrivateKey) -> str:
     if len(sealed) % STEP or not 0 < len(sealed) <= ENVELOPE_MAX:
         raise TrustError(f"an envelope of {len(sealed)} bytes")
+    if sealed[31] & 0x80:  # X25519 masks this bit: the envelope would open either way
+        raise TrustError("an envelope whose key is spelled another way")
     try:
         inside = Box(box, PublicKey(sealed[:32])).decrypt(sealed[56:], sealed[32:56])
     except (nacl.exceptions.CryptoError, ValueError) as error:
