@@ -29,6 +29,7 @@ from meshllm.routing.mesh import MeshRouter
 from meshllm.routing.roster import Provider, Roster, Trust
 from meshllm.transport.introduce import VERSIONS, Introduced, Introducer
 from meshllm.transport.peer import IceServer
+from meshllm.transport.policy import Policy
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement, ModelCard
@@ -49,8 +50,7 @@ class NodeOptions:
     trust: tuple[str, ...] = ("members",)
     lan: bool = True
     peers: tuple[str, ...] = ()
-    relay_only: bool = False
-    direct_only: bool = False
+    policy: Policy = "all"
 
 
 @dataclass(slots=True)
@@ -86,6 +86,7 @@ class Node:
             chain=lambda: self.membership.chain,
             servers=lambda: self._hub.servers,
             decide=self._decide,
+            policy=options.policy,
         )
         self.links = Links(self._dial, self.roster.get)
         trust = Trust.parse(options.trust, self.identity.id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meshllm.cli.common import PORT, Common, not_yet, pass_common, serving_command
-from meshllm.cli.running import Signals, run, serving_node
+from meshllm.cli.running import Signals, read_policy, run, serving_node
 
 if TYPE_CHECKING:
     from meshllm.gateway import Options
@@ -84,8 +84,7 @@ async def _gateway(
             "gateway",
             facts,
             lan=not no_lan,
-            relay_only=relay_only,
-            direct_only=direct_only,
+            policy=read_policy(relay_only, direct_only),
             trust=trust,
         ) as node,
     ):

@@ -190,7 +190,7 @@ def _peer_row(row: dict[str, Any]) -> tuple[str, ...]:
         row["role"],
         row["direction"],
         "not connected" if path is None else "relay" if path == "relay" else "direct",
-        " / ".join(row.get("candidates") or ()),
+        " / ".join((row.get("candidates") or {}).values()),
         "" if rtt is None else f"{rtt:.0f} ms",
         "" if since is None else span(time.time() - since),
         ", ".join(row["models"]),

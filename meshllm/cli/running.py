@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+import click
+
 from meshllm.cli.common import Common, logging_on
 from meshllm.errors import PeerUnreachable
 
 if TYPE_CHECKING:
     from meshllm.node import Node
+    from meshllm.transport.policy import Policy
 
 T = TypeVar("T")
 JOIN_S: Final = 5.0  # local programs need not wait for a server that is away
@@ -105,6 +108,13 @@ async def open_node(common: Common, **options: Any) -> AsyncIterator[Node]:
             async with shown(lambda: f"Connecting to {node.membership.hub} …"):
                 await node.joined()
             yield node
+
+
+def read_policy(relay_only: bool, direct_only: bool) -> Policy:
+    """`--relay-only` and `--direct-only` as one word; UsageError for both."""
+    if relay_only and direct_only:
+        raise click.UsageError("--relay-only and --direct-only exclude each other.")
+    return "relay" if relay_only else "direct" if direct_only else "all"
 
 
 @contextlib.asynccontextmanager

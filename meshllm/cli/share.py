@@ -11,7 +11,7 @@ import click
 
 from meshllm.cli.common import PORT, Common, not_yet, pass_common, serving_command
 from meshllm.cli.progress import Download
-from meshllm.cli.running import Signals, run, serving_node
+from meshllm.cli.running import Signals, read_policy, run, serving_node
 
 if TYPE_CHECKING:
     from meshllm.node import Node
@@ -106,8 +106,7 @@ async def _share(
                 "share",
                 {},
                 lan=not no_lan,
-                relay_only=relay_only,
-                direct_only=direct_only,
+                policy=read_policy(relay_only, direct_only),
             )
         )
         with Download(common, "a small model") as download:

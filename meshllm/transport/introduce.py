@@ -39,6 +39,7 @@ from meshllm.protocol.hello import (
 )
 from meshllm.protocol.path import DETACH_S, Path
 from meshllm.transport.peer import IceServer, Peer
+from meshllm.transport.policy import Policy
 from meshllm.transport.wire import Wire
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement
@@ -81,12 +82,14 @@ class Introducer:
         servers: Callable[[], Sequence[IceServer]],
         decide: Callable[[Sequence[str], PeerId], Admission],
         on_path: Callable[[Introduced], None] | None = None,
+        policy: Policy = "all",
     ) -> None:
         self._identity = identity
         self._conn = conn
         self._chain = chain
         self._servers = servers
         self._decide = decide
+        self._policy = policy
         self.on_path = on_path
         self._seen = SeenPaths()
         self._waiting: dict[bytes, asyncio.Future[tuple[Answer, bytes]]] = {}
@@ -107,7 +110,7 @@ class Introducer:
     async def _dial(self, target: Announcement, deliver: Deliver) -> Introduced:
         path = nacl.utils.random(16)
         nonce = nacl.utils.random(32)
-        peer = await Peer.offer(self._servers())
+        peer = await Peer.offer(self._servers(), policy=self._policy)
         try:
             offer = Offer(
                 path=path,
@@ -247,7 +250,9 @@ class Introducer:
         self, offer: Offer, digest: bytes, admission: Admission, deliver: Deliver
     ) -> Introduced:
         nonce = nacl.utils.random(32)
-        peer = await Peer.answer(offer.description, self._servers())
+        peer = await Peer.answer(
+            offer.description, self._servers(), policy=self._policy
+        )
         try:
             answer = Answer(
                 path=offer.path,
