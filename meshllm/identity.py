@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import stat
 import sys
 from dataclasses import dataclass
@@ -21,11 +20,16 @@ from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
 from meshllm.errors import ConfigError, MeshError
-from meshllm.trust.keys import PeerId, b64decode, b64encode, peer_id
+from meshllm.store import write_new
+from meshllm.trust.keys import PeerId, b64encode, peer_id
+from meshllm.trust.strict import b64, integer, parse_object, take
 
 IDENTITY_FILE = "identity.key"
 ROOT_FILE = "root.key"
 PHRASE_WORDS = 24
+VERSION = 1  # of the files
+FILE_MAX = 4_096
+_key = b64(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class Identity:
 
     @classmethod
     def load_or_create(cls, home: Path) -> Self:
-        """The keys of this home, made on first use; a damaged file is not replaced."""
+        """The keys of this home, made on first use; a damaged file is not replaced.
+        ConfigError: as `load`, or it cannot be written."""
         path = home / IDENTITY_FILE
         if not path.exists():
             keys = {
@@ -108,20 +113,10 @@ class RootKey:
 def write_private(path: Path, keys: dict[str, bytes]) -> None:
     """A new file that only its owner reads. FileExistsError: it is never replaced.
 
-    It appears whole or not at all, whatever happens meanwhile.
+    It appears whole or not at all. ConfigError: it cannot be written.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fields: dict[str, Any] = {"v": 1} | {n: b64encode(key) for n, key in keys.items()}
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(fields, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)  # unlike a rename, it fails when the name is taken
-    finally:
-        draft.unlink()
+    fields: dict[str, Any] = {"v": VERSION}
+    write_new(path, json.dumps(fields | {n: b64encode(key) for n, key in keys.items()}))
 
 
 def read_private(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -129,13 +124,7 @@ def read_private(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if sys.platform != "win32" and mode & 0o077:
-                raise ConfigError(
-                    f"{path} can be read by others (mode {mode:04o}). If nobody has "
-                    f"copied it: `chmod 600 {path}`."
-                )
-            fields = json.loads(file.read(4096))
-            return {name: b64decode(fields[name], 32) for name in names}
+            data = file.read(FILE_MAX + 1)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no key at {path}. `meshllm join LINK`, or `meshllm init`, "
@@ -143,10 +132,19 @@ def read_private(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    except ConfigError:
-        raise
-    except (ValueError, LookupError, TypeError, MeshError) as error:
+    if sys.platform != "win32" and mode & 0o077:
+        raise ConfigError(
+            f"{path} can be read by others (mode {mode:04o}). If nobody has "
+            f"copied it: `chmod 600 {path}`."
+        )
+    try:
+        fields = parse_object(data, max_bytes=FILE_MAX)
+        keys = take(
+            fields, {"v": integer(VERSION, VERSION)} | dict.fromkeys(names, _key)
+        )
+    except MeshError as error:
         raise ConfigError(
             f"{path} is damaged. Put back a copy of it; without one, move it away and "
             "join again as a new node."
         ) from error
+    return {name: keys[name] for name in names}

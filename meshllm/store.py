@@ -1,19 +1,22 @@
-"""SQLite for one home: opened the same way by every room, each with tables of its own.
+"""The files of one home: SQLite, and small files that appear whole or not at all.
 
 Writes are few and must be on disk before we answer, so the calls are synchronous.
-Several processes of one home may have it open.
+Several processes of one home may use them at once.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from meshllm.errors import ConfigError
 
 BUSY_S = 5.0
+RETRY_S = 0.02
 
 
 def open_store(path: Path, room: str, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -26,7 +29,7 @@ def open_store(path: Path, room: str, migrations: Sequence[str]) -> sqlite3.Conn
         _make_private(path)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            _use_wal(db)
             db.execute("PRAGMA synchronous = FULL")
             _migrate(db, path, room, migrations)
         except BaseException:
@@ -39,9 +42,63 @@ def open_store(path: Path, room: str, migrations: Sequence[str]) -> sqlite3.Conn
     return db
 
 
+def write_new(path: Path, text: str) -> None:
+    """A file that only its owner reads. FileExistsError: one is never replaced.
+    ConfigError: it cannot be written."""
+    _write(path, text, replace=False)
+
+
+def write_over(path: Path, text: str) -> None:
+    """The same, in place of what was there. ConfigError: it cannot be written."""
+    _write(path, text, replace=True)
+
+
+def _write(path: Path, text: str, *, replace: bool) -> None:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        _make_home(path.parent)
+        handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                draft.replace(path)
+            else:
+                os.link(draft, path)  # unlike a rename, it fails when the name is taken
+        finally:
+            draft.unlink(missing_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"{home} is no folder. Give another with `--home`.") from None
+
+
 def _make_private(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_home(path.parent)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """SQLite does not wait for others, whatever its timeout, when the mode changes."""
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > end:
+                raise
+        time.sleep(RETRY_S)
 
 
 def _migrate(
@@ -59,5 +116,7 @@ def _migrate(
     for script in migrations[version:]:
         for statement in filter(str.strip, script.split(";")):
             db.execute(statement)
-    db.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", (room, len(migrations)))
+    if version < len(migrations):
+        row = (room, len(migrations))
+        db.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", row)
     db.execute("COMMIT")
