@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -58,10 +58,16 @@ def pick_model(models: Sequence[Listed], wanted: str | None) -> str:
 
 
 class Conversation:
-    """Keeps what was said, for as long as it lives. `model` may change in between."""
+    """Keeps what was said, for as long as it lives. `model` may change in between.
 
-    def __init__(self, mesh: Asked, model: str) -> None:
+    `options` are Ollama's, the model's own where they are silent.
+    """
+
+    def __init__(
+        self, mesh: Asked, model: str, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.model = model
+        self._options = dict(options or {})
         self.reply: Reply | None = None
         self._mesh = mesh
         self._messages: list[dict[str, str]] = []
@@ -105,7 +111,12 @@ class Conversation:
     async def _send(self, messages: list[dict[str, str]]) -> tuple[Answer, str]:
         """The answer, its head known to be good, and the model without its pin."""
         model, pin = split_pin(self.model, self._mesh.models())
-        body = {"model": model, "messages": messages, "stream": True}
+        body = {
+            "model": model,
+            "messages": messages,
+            "stream": True,
+            "options": self._options,
+        }
         answer = await self._mesh.ask(
             Ask(
                 request_id=secrets.token_hex(16),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 
 FREE = "Default: a free one."
+
+
+# A first answer should make sense and end soon, also from a very small model.
+OPTIONS: Final = {"temperature": 0, "num_predict": 256}
 
 
 @command("demo")
@@ -71,7 +75,8 @@ async def _answer(common: Common, running: Demo, prompt: str) -> None:
     limits = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=limits) as session:
         client = GatewayClient(session, running.url)
-        await show_answer(common, Conversation(client, running.model), prompt)
+        conversation = Conversation(client, running.model, OPTIONS)
+        await show_answer(common, conversation, prompt)
 
 
 async def _until_told(signals: Signals, running: Demo) -> None:

@@ -68,13 +68,12 @@ def read_machine() -> Machine:
 
 
 def choose(found: Iterable[tuple[str, str]], *, is_forced: bool) -> Machine:
-    """`found`: interface and address. Virtual interfaces count as our own only."""
+    """`found`: interface and address. Virtual interfaces count as our own only, unless
+    there are no others, as in a container or on a router."""
     pairs = list(found)
-    usable = [
-        address
-        for name, address in pairs
-        if not name.startswith(VIRTUAL) and not is_loopback(address)
-    ]
+    outside = [(name, address) for name, address in pairs if not is_loopback(address)]
+    real = [address for name, address in outside if not name.startswith(VIRTUAL)]
+    usable = real or [address for _, address in outside]
     usable.sort(key=is_ipv4, reverse=True)  # many temporary IPv6 ones leave room
     own = frozenset(address for _, address in pairs)
     return Machine(tuple(usable), own, is_alone=is_forced or not usable)

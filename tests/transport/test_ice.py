@@ -90,8 +90,11 @@ def test_virtual_interfaces_are_not_offered_but_are_ours() -> None:
 
 def test_with_nothing_but_loopback_loopback_is_offered() -> None:
     assert choose([LO], is_forced=False).hosts(None) == [LOOPBACK]
-    assert choose([LO, DOCKER], is_forced=False).hosts(None) == [LOOPBACK]
     assert choose([LO, LAN], is_forced=False).hosts(None) == ["192.168.1.7"]
+
+
+def test_where_all_is_virtual_that_is_offered() -> None:
+    assert choose([LO, DOCKER], is_forced=False).hosts(None) == ["172.17.0.1"]
 
 
 def test_when_told_so_loopback_is_offered_instead() -> None:
