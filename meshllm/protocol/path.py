@@ -34,7 +34,7 @@ from meshllm.protocol.frames import (
 WINDOW = 262_144  # more than a default UDP receive buffer holds is lost, then stalls
 WINDOW_STEP = 32_768
 HELLO_S = 3.0
-PING_S = 2.0
+PING_S = 2.0  # also while much comes in: the provider judges by what it hears
 SILENT_S = 4.0  # the client then tries another path
 DETACH_S = 30.0  # the provider gives the path up: background tabs sleep that long
 PAD_S = 0.010
@@ -140,7 +140,7 @@ class Path:
         return b"".join(parts) or None
 
     def on_time(self, now: float) -> None:
-        """Queues a PING when the client has heard nothing for 2 s."""
+        """Queues the PING of the client that is due every 2 s."""
         due = self._ping_due()
         if due is not None and now >= due:
             self._ping(now)
@@ -169,7 +169,7 @@ class Path:
     def _ping_due(self) -> float | None:
         if self._ping_at is None or self.state is PathState.CLOSED:
             return None
-        return max(self._heard_at or 0.0, self._ping_at) + PING_S
+        return self._ping_at + PING_S
 
     def _ping(self, now: float) -> None:
         self._ping_id = (self._ping_id + 1) & 0xFFFFFFFF
