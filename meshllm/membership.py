@@ -6,19 +6,19 @@ again when the file has changed. Statements and revocations are never lowered.
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from nacl.signing import SigningKey
 
-from meshllm.errors import Code, ConfigError, MeshError, NotAllowed
+from meshllm.errors import Code, ConfigError, NotAllowed, ProtocolError
 from meshllm.identity import Identity, RootKey
-from meshllm.store import open_store
+from meshllm.meshfile import MESH_FILE, NEVER, Known, Stamp, dump, read, stamp
+from meshllm.store import write_new, write_over
+from meshllm.tickets import Tickets
 from meshllm.trust.admission import Admission, admit, newest, recheck, supersedes
 from meshllm.trust.grants import (
     Caps,
@@ -32,67 +32,31 @@ from meshllm.trust.grants import (
 from meshllm.trust.grants import (
     Membership as Grant,
 )
-from meshllm.trust.keys import PeerId, b64encode
+from meshllm.trust.keys import PeerId
 from meshllm.trust.link import Invitation
 
-MESH_FILE = "mesh.json"
-DATABASE = "meshllm.db"
 MEMBERSHIP_S = 5 * 365 * 86_400  # revocation ends one sooner; an end at all is hygiene
-TABLES = (
-    """
-    CREATE TABLE seen (ticket TEXT PRIMARY KEY, node TEXT NOT NULL, ts INT NOT NULL);
-    CREATE TABLE issued (ticket TEXT PRIMARY KEY, node TEXT NOT NULL,
-                         membership TEXT NOT NULL, ts INT NOT NULL);
-    CREATE TABLE invited (ticket TEXT PRIMARY KEY, name TEXT NOT NULL,
-                          role TEXT NOT NULL, until INT NOT NULL, ts INT NOT NULL);
-    CREATE TABLE conflict (ticket TEXT NOT NULL, node TEXT NOT NULL, ts INT NOT NULL,
-                           PRIMARY KEY (ticket, node))
-    """,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """mesh.json: strings as they were signed. `hub_key` pins the signaling server."""
-
-    mesh: PeerId
-    id: PeerId
-    hub: str | None
-    hub_key: PeerId | None
-    chain: tuple[str, ...]
-    statement: str
-    revocations: str | None
+CARD_CHARS = 360  # of a card's signed form
+CHAIN_CHARS_MAX = 6_000  # an offer has 12,288 bytes for chain and candidates
 
 
 class Membership:
-    """One node's place in one mesh."""
+    """One node's place in one mesh. ConfigError, from everything that asks anew: its
+    files cannot be used, or another process has left the mesh."""
 
-    def __init__(self, home: Path, known: Known) -> None:
+    def __init__(self, home: Path, known: Known, seen: Stamp) -> None:
         self._home = home
-        self._known = known
-        self._stamp = _stamp(home)
-        self._statement = Statement.read(known.statement, known.mesh)
-        self._revocations = (
-            Revocations.read(known.revocations) if known.revocations else None
-        )
-        self._db = open_store(home / DATABASE, "membership", TABLES)
+        self._take(known, seen)
+        self._tickets = Tickets(home)
 
     # Coming and going
 
     @classmethod
     def load(cls, home: Path) -> Self | None:
-        """None: this node is in no mesh. ConfigError: the file is damaged."""
-        path = home / MESH_FILE
-        try:
-            fields = json.loads(path.read_bytes())
-            fields["chain"] = tuple(fields["chain"])
-            return cls(home, Known(**fields))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, LookupError, MeshError) as error:
-            raise ConfigError(
-                f"{path} is damaged. Put back a copy, or `meshllm leave` and join again."
-            ) from error
+        """None: this node is in no mesh. ConfigError: the files are damaged."""
+        seen = stamp(home)
+        known = read(home)
+        return None if known is None else cls(home, known, seen)
 
     @classmethod
     def found(
@@ -101,10 +65,13 @@ class Membership:
         """Make a mesh whose first owner is this node."""
         refuse_second(home)
         owners = (Owner(identity.id, name),)
-        statement = Statement(root.id, 1, owners, now).sign(root.signing)
-        return cls._begin(
-            home, Known(root.id, identity.id, None, None, (statement,), statement, None)
-        )
+        try:
+            statement = Statement(root.id, 1, owners, now).sign(root.signing)
+            Statement.read(statement, root.id)
+        except ProtocolError as error:
+            raise ConfigError(f"This mesh cannot be made: {error}.") from error
+        known = Known(root.id, identity.id, None, None, (statement,), statement, None)
+        return cls._begin(home, known)
 
     @classmethod
     def join(
@@ -125,31 +92,30 @@ class Membership:
         card = Card(ticket.mesh, ticket.id, identity.id, now).sign(seed)
         chain = (invitation.statement, invitation.ticket, card)
         admit(chain, id=identity.id, mesh=ticket.mesh, now=now)
-        return cls._begin(
-            home,
-            Known(
-                ticket.mesh,
-                identity.id,
-                hub,
-                invitation.server,
-                chain,
-                invitation.statement,
-                None,
-            ),
+        known = Known(
+            ticket.mesh,
+            identity.id,
+            hub,
+            invitation.server,
+            chain,
+            invitation.statement,
+            None,
         )
+        return cls._begin(home, known)
 
     def leave(self) -> None:
         """Forget the mesh. The node's own keys stay, and so does a root key."""
+        with self._tickets.locked():
+            (self._home / MESH_FILE).unlink(missing_ok=True)
+            self._tickets.forget()
         self.close()
-        for name in (MESH_FILE, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
-            (self._home / name).unlink(missing_ok=True)
 
     def attach(self, hub: str, hub_key: PeerId) -> None:
         """This mesh is registered with a signaling server now."""
-        self._write(replace(self._known, hub=hub, hub_key=hub_key))
+        self._update(lambda known: replace(known, hub=hub, hub_key=hub_key))
 
     def close(self) -> None:
-        self._db.close()
+        self._tickets.close()
 
     # What is known
 
@@ -173,6 +139,8 @@ class Membership:
 
     @property
     def statement(self) -> str:
+        """The newest we know."""
+        self._refresh()
         return self._known.statement
 
     def admission(self, now: int) -> Admission:
@@ -205,28 +173,34 @@ class Membership:
 
     def bind(self, ticket: bytes, id: PeerId, now: int) -> bool:
         """Durably, before anyone is answered: this ticket is this node's."""
-        key = b64encode(ticket)
-        self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (key, id, now))
-        row = self._db.execute(
-            "SELECT node FROM seen WHERE ticket = ?", (key,)
-        ).fetchone()
-        if row[0] != id:
-            self._note_conflict(key, id, now)
-        return bool(row[0] == id)
+        return self._tickets.bind(ticket, id, now)
 
     def newer_statement(self, token: str) -> None:
-        """Keep it when it is newer than ours. TrustError: it is of another mesh."""
+        """Keep it when it is newer than ours; it also introduces our own chain, and
+        makes us an owner when it says so. TrustError: it is of another mesh."""
         statement = Statement.read(token, self.mesh)
-        if newest(statement, self._statement) is statement:
-            self._statement = statement
-            self._write(replace(self._known, statement=token))
+        if newest(statement, self._statement) is not statement:
+            return
+
+        def change(known: Known) -> Known:
+            if newest(statement, self._statement) is not statement:
+                return known
+            is_owner = statement.owner(known.id) is not None
+            rest = () if is_owner else known.chain[1:]
+            return replace(known, statement=token, chain=(token, *rest))
+
+        self._update(change)
 
     def newer_revocations(self, token: str) -> None:
         """Keep it when it is by an owner, and newer than ours."""
-        revocations = Revocations.read(token)
-        if supersedes(revocations, self._revocations, self._statement):
-            self._revocations = revocations
-            self._write(replace(self._known, revocations=token))
+        new = Revocations.read(token)
+
+        def change(known: Known) -> Known:
+            if not supersedes(new, self._revocations, self._statement):
+                return known
+            return replace(known, revocations=token)
+
+        self._update(change)
 
     # Owners
 
@@ -240,7 +214,8 @@ class Membership:
         until: int,
         now: int,
     ) -> Invitation:
-        """A ticket and its one-time seed. NotAllowed unless this node is an owner."""
+        """A ticket and its one-time seed. NotAllowed unless this node is an owner;
+        ConfigError when nobody could use it."""
         if self.admission(now).role is not Role.OWNER:
             raise NotAllowed(
                 "Only an owner of the mesh can invite; ask one for a link."
@@ -257,25 +232,25 @@ class Membership:
             until=until,
             ts=now,
         )
-        row = (b64encode(ticket.id), name, role.value, until, now)
-        self._db.execute("INSERT INTO invited VALUES (?, ?, ?, ?, ?)", row)
-        token = ticket.sign(identity.signing)
-        return Invitation(self.hub_key, self._known.statement, token, seed.encode())
+        statement, token = self._known.statement, _usable(ticket, identity)
+        if len(statement) + len(token) + CARD_CHARS > CHAIN_CHARS_MAX:
+            raise ConfigError(
+                "This invitation would not fit into an offer: name fewer models."
+            )
+        self._tickets.invited(ticket.id, name, role.value, until, now)
+        return Invitation(self.hub_key, statement, token, seed.encode())
 
     def issue(self, identity: Identity, chain: Sequence[str], now: int) -> str:
         """The membership for a provisional card of ours: always the same one.
 
         NotAllowed when it is not ours to issue, or another node has the ticket.
         """
-        id = (
-            Card.read(chain[-1], Ticket.read(chain[1]).seed).id
-            if len(chain) == 3
-            else ""
-        )
-        admission = self.decide(chain, PeerId(id), now)
-        if admission.ticket is None or admission.issuer != identity.id:
-            raise NotAllowed("This card is not for us to answer.", Code.AUTH)
+        if len(chain) != 3:
+            raise NotAllowed("Only a card is answered with a membership.", Code.AUTH)
         ticket = Ticket.read(chain[1])
+        if ticket.issuer != identity.id:
+            raise NotAllowed("This card is not for us to answer.", Code.AUTH)
+        admission = self.decide(chain, Card.read(chain[2], ticket.seed).id, now)
         grant = Grant(
             mesh=self.mesh,
             issuer=identity.id,
@@ -287,39 +262,41 @@ class Membership:
             until=now + MEMBERSHIP_S,
             ts=now,
         )
-        key = b64encode(ticket.id)
-        self._db.execute(
-            "INSERT OR IGNORE INTO issued VALUES (?, ?, ?, ?)",
-            (key, admission.id, grant.sign(identity.signing), now),
-        )
-        row = self._db.execute(
-            "SELECT membership FROM issued WHERE ticket = ?", (key,)
-        ).fetchone()
-        return str(row[0])
+        token = grant.sign(identity.signing)
+        return self._tickets.issued(ticket.id, admission.id, token, now)
 
     def accept(self, token: str, statement: str, now: int) -> None:
-        """Our membership has come: it replaces the card. NotAllowed when not for us."""
+        """Our membership has come: it replaces the card, or one that is older. Owners
+        need none. NotAllowed when it is not for us."""
         self.newer_statement(statement)
         self._admit((statement, token), self._known.id, now)
-        self._write(replace(self._known, chain=(statement, token)))
+        grant = Grant.read(token)
+
+        def change(known: Known) -> Known:
+            if len(known.chain) == 1:
+                return known
+            if len(known.chain) == 2 and Grant.read(known.chain[1]).ts > grant.ts:
+                return known  # whoever carries them may repeat an old one
+            return replace(known, chain=(known.statement, token))
+
+        self._update(change)
 
     # Inside
 
     @classmethod
     def _begin(cls, home: Path, known: Known) -> Self:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        begun = cls(home, known, NEVER)  # a damaged database shows before we write
         try:
-            handle = os.open(
-                home / MESH_FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600
-            )
-        except FileExistsError:
-            refuse_second(home)
+            write_new(home / MESH_FILE, dump(known))
+        except BaseException as error:
+            begun.close()
+            if isinstance(error, FileExistsError):  # another process was first
+                raise ConfigError(SECOND_MESH) from None
             raise
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(_fields(known), file, indent=1)
-        return cls(home, known)
+        return begun
 
     def _admit(self, chain: Sequence[str], id: PeerId, now: int) -> Admission:
+        self._refresh()
         return admit(
             chain,
             id=id,
@@ -329,51 +306,50 @@ class Membership:
             revoked=self._revocations,
         )
 
-    def _note_conflict(self, ticket: str, id: PeerId, now: int) -> None:
-        self._db.execute(
-            "INSERT OR IGNORE INTO conflict VALUES (?, ?, ?)", (ticket, id, now)
-        )
-
-    def _write(self, known: Known) -> None:
-        self._known = known
-        path = self._home / MESH_FILE
-        draft = path.with_name(f".{MESH_FILE}.{secrets.token_hex(8)}")
-        handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(_fields(known), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        self._stamp = _stamp(self._home)
+    def _update(self, change: Callable[[Known], Known]) -> None:
+        """One process at a time, each from what the others have written."""
+        with self._tickets.locked():
+            self._refresh()
+            known = change(self._known)
+            if known != self._known:
+                write_over(self._home / MESH_FILE, dump(known))
+                self._take(known, stamp(self._home))
 
     def _refresh(self) -> None:
         """Another process of this home may know more."""
-        if _stamp(self._home) == self._stamp:
+        seen = stamp(self._home)
+        if seen == self._stamp:
             return
-        other = type(self).load(self._home)
-        if other is None:
+        known = read(self._home)
+        if known is None or (known.mesh, known.id) != (self.mesh, self._known.id):
             raise ConfigError("This node has left the mesh (`meshllm leave`).")
-        other.close()
-        self._known, self._stamp = other._known, other._stamp
-        self._statement, self._revocations = other._statement, other._revocations
+        self._take(known, seen)
+
+    def _take(self, known: Known, seen: Stamp) -> None:
+        self._known, self._stamp = known, seen
+        self._statement = Statement.read(known.statement, known.mesh)
+        self._revocations = (
+            Revocations.read(known.revocations) if known.revocations else None
+        )
+
+
+SECOND_MESH = (
+    "This node is in a mesh already. `meshllm leave` first, or use another "
+    "home for a second one: `--home DIR`."
+)
 
 
 def refuse_second(home: Path) -> None:
     """One mesh a home."""
     if (home / MESH_FILE).exists():
-        raise ConfigError(
-            "This node is in a mesh already. `meshllm leave` first, or use another "
-            "home for a second one: `--home DIR`."
-        )
+        raise ConfigError(SECOND_MESH)
 
 
-def _stamp(home: Path) -> tuple[int, int]:
+def _usable(ticket: Ticket, identity: Identity) -> str:
+    """The ticket, signed, once it is sure that others will read it."""
     try:
-        found = (home / MESH_FILE).stat()
-    except FileNotFoundError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_ino
-
-
-def _fields(known: Known) -> dict[str, Any]:
-    return {name: getattr(known, name) for name in Known.__slots__}
+        token = ticket.sign(identity.signing)
+        Ticket.read(token)
+    except ProtocolError as error:
+        raise ConfigError(f"This cannot be granted: {error}.") from error
+    return token
