@@ -1,23 +1,37 @@
-"""The SCTP association of one data channel: it holds the peer to its limits, and half
-of its packets back.
+"""The SCTP association of one data channel: it holds the peer to its limits, half of
+its packets back, and its tasks to none per message.
 
 aiortc (1.16) advertises a window of 1 MiB and then takes whatever comes, on any of
-65,535 streams: an admitted peer could fill the memory with messages it never ends. And
-it acknowledges each packet with a packet, which costs as much as the token in it; here
-every second one is, or after 20 ms, or along with DATA of our own (RFC 9260 §6.2).
+65,535 streams: an admitted peer could fill the memory with messages it never ends. It
+acknowledges each packet with a packet, which costs as much as the token in it; here
+every second one is, or after 20 ms, or along with DATA of our own (RFC 9260 §6.2). And
+it starts a task for each message sent and an event for each received; here both are
+plain calls. What is rare (losses, the handshake, the end) is upstream's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
-from aiortc import RTCDtlsTransport, RTCSctpTransport
-from aiortc.rtcsctptransport import WEBRTC_BINARY, Chunk, DataChunk, SackChunk
+from aiortc import RTCSctpTransport
+from aiortc.rtcsctptransport import (
+    SCTP_DATA_FIRST_FRAG,
+    SCTP_DATA_LAST_FRAG,
+    USERDATA_MAX_LENGTH,
+    WEBRTC_BINARY,
+    Chunk,
+    DataChunk,
+    SackChunk,
+)
 
 from meshllm.protocol.description import SCTP_PORT
+from meshllm.transport.dtls import Dtls, run_now
 
 CHANNEL_ID = 0
 # Chunks behind a lost one wait for it. An honest peer has 256 KiB of frames under way
@@ -25,6 +39,9 @@ CHANNEL_ID = 0
 WAITING_CHUNKS = 8_192
 SACK_EVERY = 2
 SACK_DELAY_S = 0.02  # RFC 9260 allows 0.5 s; the peer's retransmission waits for 1 s
+WHOLE = SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG
+BURST = 4  # packets; upstream's, against loss in the queues on the way
+RECOVERY_BURST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +55,122 @@ class _Bundle:
         return bytes(self.first) + bytes(self.second)
 
 
-class Association(RTCSctpTransport):
-    """`on_abuse` is called with what the peer did; its chunk is not taken."""
+class _Fragment(DataChunk):
+    """A piece of a message, with what upstream notes of each as it begins."""
 
-    def __init__(self, transport: RTCDtlsTransport) -> None:
-        super().__init__(transport, SCTP_PORT)
+    _abandoned = False
+    _acked = False
+    _expiry = None
+    _in_flight = False
+    _max_retransmits = None
+    _misses = 0
+    _retransmit = False
+    _sent_count = 0
+    _sent_time = None
+
+    def __init__(self, tsn: int, stream_seq: int, flags: int, user_data: bytes) -> None:
+        self.flags = flags
+        self.tsn = tsn
+        self.stream_id = CHANNEL_ID
+        self.stream_seq = stream_seq
+        self.protocol = WEBRTC_BINARY
+        self.user_data = user_data
+        self._book_size = len(user_data)
+
+
+class Association(RTCSctpTransport):
+    """`on_message` gets each message; `on_low` is called when nothing is `buffered` any
+    more; `on_abuse` is called with what the peer did: its chunk is not taken."""
+
+    def __init__(self, dtls: Dtls) -> None:
+        super().__init__(dtls, SCTP_PORT)
+        self.on_message: Callable[[bytes], None] = lambda message: None
+        self.on_low: Callable[[], None] = lambda: None
         self.on_abuse: Callable[[str], None] = lambda reason: None
+        self.buffered = 0  # bytes of messages that SCTP has not taken yet
+        self._held: deque[bytes] = deque()
+        self._may_retransmit = False
         self._unacknowledged = 0
         self._sack_timer: asyncio.TimerHandle | None = None
-        self._late_sack: asyncio.Task[None] | None = None
+        self._sack_soon: asyncio.Handle | None = None
 
     async def stop(self) -> None:
         self._forget_sack()
-        if self._late_sack is not None:
-            await asyncio.wait([self._late_sack])
         await super().stop()
+
+    # Sending
+
+    def send(self, message: bytes) -> None:
+        """Now, or when what was sent before has left. Lost when there is no path."""
+        self._held.append(message)
+        self.buffered += len(message)
+        self._fill()
+        if self._outbound_queue:
+            with suppress(
+                ConnectionError
+            ):  # the path's end is told by those who see it
+                run_now(self._transmit())
+
+    def _fill(self) -> bool:
+        """One message at a time. True when that was the last that waited."""
+        if not self._held or self._outbound_queue:
+            return False
+        if self._association_state is not self.State.ESTABLISHED:
+            return False
+        message = self._held.popleft()
+        self.buffered -= len(message)
+        sequence = self._outbound_stream_seq.get(CHANNEL_ID, 0)
+        self._outbound_stream_seq[CHANNEL_ID] = (sequence + 1) & 0xFFFF
+        flags = SCTP_DATA_FIRST_FRAG
+        for at in range(0, len(message), USERDATA_MAX_LENGTH):
+            end = at + USERDATA_MAX_LENGTH
+            if end >= len(message):
+                flags |= SCTP_DATA_LAST_FRAG
+            self._outbound_queue.append(
+                _Fragment(self._local_tsn, sequence, flags, message[at:end])
+            )
+            self._local_tsn = (self._local_tsn + 1) & 0xFFFFFFFF
+            flags = 0
+        return not self._held
+
+    async def _data_channel_flush(self) -> None:
+        """Called by upstream when the peer has acknowledged something."""
+        if self._fill():
+            self.on_low()
+        if self._data_channel_queue or self._reconfig_queue:
+            await super()._data_channel_flush()
+
+    async def _transmit(self) -> None:
+        """Upstream looks through all that was sent for what is to be sent again."""
+        if self._may_retransmit or self._forward_tsn_chunk is not None:
+            await super()._transmit()
+            self._may_retransmit = any(c._retransmit for c in self._sent_queue)
+            return
+        recovers_until: object = (
+            self._fast_recovery_exit
+        )  # which upstream types as None
+        burst = BURST if recovers_until is None else RECOVERY_BURST
+        window = min(self._flight_size + burst * USERDATA_MAX_LENGTH, self._cwnd)
+        now = time.time()
+        if self._outbound_queue and self._t3_handle is None:
+            self._t3_start()
+        while self._outbound_queue and self._flight_size < window:
+            chunk = self._outbound_queue.popleft()
+            self._sent_queue.append(chunk)
+            self._flight_size_increase(chunk)
+            chunk._sent_count += 1
+            chunk._sent_time = now
+            await self._send_chunk(chunk)
+
+    async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
+        self._may_retransmit = self._may_retransmit or bool(chunk.gaps)
+        await super()._receive_sack_chunk(chunk)
+
+    def _t3_expired(self) -> None:
+        self._may_retransmit = True
+        super()._t3_expired()
+
+    # Receiving
 
     async def _receive_data_chunk(self, chunk: DataChunk) -> None:
         stream = self._get_inbound_stream(CHANNEL_ID)
@@ -64,21 +182,64 @@ class Association(RTCSctpTransport):
             self.on_abuse("the peer sent more than its window allows")
         else:
             self._unacknowledged += 1
-            await super()._receive_data_chunk(chunk)
+            if not self._take_next(chunk):
+                await super()._receive_data_chunk(chunk)
+
+    def _take_next(self, chunk: DataChunk) -> bool:
+        """The next chunk of all, as nearly always, needs no sorting in.
+
+        False: upstream must see to it.
+        """
+        last = self._last_received_tsn
+        if (
+            last is None
+            or chunk.tsn != (last + 1) & 0xFFFFFFFF
+            or self._has_gaps
+            or self._reconfig_deferred is not None
+        ):
+            return False
+        stream = self._get_inbound_stream(CHANNEL_ID)
+        if stream.reassembly and not chunk.flags:
+            # In the middle of a message: upstream would look through all of it.
+            stream.reassembly.append(chunk)
+            self._advertised_rwnd -= len(chunk.user_data)
+        elif (
+            not stream.reassembly
+            and chunk.flags == WHOLE
+            and chunk.stream_seq == stream.sequence_number
+        ):
+            stream.sequence_number = (stream.sequence_number + 1) & 0xFFFF
+            self.on_message(chunk.user_data)
+        else:
+            return False
+        self._last_received_tsn = chunk.tsn
+        self._sack_needed = True
+        return True
+
+    async def _data_channel_receive(
+        self, stream_id: int, pp_id: int, data: bytes
+    ) -> None:
+        self.on_message(data)
+
+    # Acknowledging
 
     async def _send_sack(self) -> None:
         """At once when something is missing or came twice: the peer must know."""
-        if self._has_gaps or self._unacknowledged >= SACK_EVERY:
+        if self._has_gaps:
             self._forget_sack()
             await super()._send_sack()
             return
         self._sack_needed = False
-        if self._sack_timer is None:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if self._unacknowledged >= SACK_EVERY:
+            # At the end of this turn: an answer made in it takes the SACK along.
+            if self._sack_soon is None:
+                self._sack_soon = loop.call_soon(self._on_sack_time)
+        elif self._sack_timer is None:
             self._sack_timer = loop.call_later(SACK_DELAY_S, self._on_sack_time)
 
     async def _send_chunk(self, chunk: Chunk) -> None:
-        if self._sack_timer is None or not isinstance(chunk, DataChunk):
+        if not self._unacknowledged or not isinstance(chunk, DataChunk):
             await super()._send_chunk(chunk)
             return
         self._forget_sack()
@@ -94,10 +255,12 @@ class Association(RTCSctpTransport):
 
     def _on_sack_time(self) -> None:
         self._forget_sack()
-        self._late_sack = asyncio.ensure_future(super()._send_sack())
+        with suppress(ConnectionError):  # the path's end is told by those who see it
+            run_now(super()._send_sack())
 
     def _forget_sack(self) -> None:
         self._unacknowledged = 0
-        if self._sack_timer is not None:
-            self._sack_timer.cancel()
-            self._sack_timer = None
+        for handle in (self._sack_timer, self._sack_soon):
+            if handle is not None:
+                handle.cancel()
+        self._sack_timer = self._sack_soon = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import aioice
@@ -67,6 +67,7 @@ class IceConnection(aioice.Connection):
         self._forbidden: set[tuple[str, int]] = set()
         self._is_heard = False
         self.dropped = 0
+        self.on_packet: Callable[[bytes], None] | None = None
 
     @property
     def offered(self) -> tuple[Candidate, ...]:
@@ -248,8 +249,21 @@ class IceConnection(aioice.Connection):
             or self._queue.qsize() >= QUEUE_PACKETS
         ):
             self.dropped += 1
-            return
-        super().data_received(data, component)
+        elif self.on_packet is not None and self._queue.empty():
+            self.on_packet(data)
+        else:
+            super().data_received(data, component)
+
+    def send_now(self, data: bytes) -> None:
+        """ConnectionError before there is a path. Upstream's `send` without waiting."""
+        pair = self._nominated.get(COMPONENT)
+        if pair is None:
+            raise ConnectionError("no path to the peer")
+        pair.protocol.transport.sendto(data, pair.remote_addr)
+
+    def end(self) -> None:
+        """Whoever reads the queue learns that nothing more comes."""
+        self._queue.put_nowait(None)
 
     async def close(self) -> None:
         """Within about RELEASE_S, also when a relay does not answer any more."""

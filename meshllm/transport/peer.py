@@ -17,7 +17,6 @@ from aiortc import (
     RTCDataChannelParameters,
     RTCDtlsFingerprint,
     RTCDtlsParameters,
-    RTCDtlsTransport,
     RTCIceGatherer,
     RTCIceParameters,
     RTCIceTransport,
@@ -34,6 +33,7 @@ from meshllm.protocol.description import (
 )
 from meshllm.transport.addresses import read_machine
 from meshllm.transport.association import CHANNEL_ID, Association
+from meshllm.transport.dtls import Dtls
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.inbox import Inbox
 from meshllm.transport.pair import Pair
@@ -82,7 +82,7 @@ class Peer:
         )
         gatherer._connection = self._connection
         self._ice = RTCIceTransport(gatherer)
-        self._dtls = RTCDtlsTransport(self._ice, [self._certificate])
+        self._dtls = Dtls(self._ice, self._connection, self._certificate)
         self._sctp = Association(self._dtls)
         self._channel = RTCDataChannel(
             self._sctp,
@@ -172,7 +172,7 @@ class Peer:
     @property
     def buffered(self) -> int:
         """Bytes that SCTP has not taken yet."""
-        return int(self._channel.bufferedAmount)
+        return self._sctp.buffered
 
     @property
     def dropped(self) -> int:
@@ -204,7 +204,7 @@ class Peer:
         if len(message) > MESSAGE_MAX:
             raise LocalProtocolError(f"a message of {len(message)} bytes")
         if self._channel.readyState == "open" and self._closing is None:
-            self._channel.send(message)
+            self._sctp.send(message)
 
     async def close(self) -> None:
         """Let go of everything, within 2 s. Safe to call again."""
@@ -263,9 +263,9 @@ class Peer:
 
     def _listen(self) -> None:
         self._channel.on("open", self._on_open)
-        self._channel.on("message", self._received)
-        self._channel.on("bufferedamountlow", lambda: self.on_low())
         self._channel.on("close", lambda: self._lost("the peer closed the path"))
+        self._sctp.on_message = self._received
+        self._sctp.on_low = lambda: self.on_low()
         self._sctp.on_abuse = self._lost
         self._dtls.on("statechange", self._on_dtls)
         self._ice.on("statechange", self._on_ice)
@@ -294,8 +294,8 @@ class Peer:
         elif self._on_closed is not None:
             self._on_closed(reason)
 
-    def _received(self, message: bytes | str) -> None:
-        if isinstance(message, str) or len(message) > MESSAGE_MAX:
+    def _received(self, message: bytes) -> None:
+        if len(message) > MESSAGE_MAX:
             self._lost("the peer sent what is no message of ours")
         elif self._lost_why is not None or self._closing is not None:
             return
