@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from meshllm.cli.running import run
 
+START_S: Final = 1.0
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -24,15 +26,17 @@ class Background(Generic[T]):
 
     def __init__(self, context: AbstractAsyncContextManager[T]) -> None:
         self._context = context
+        self._up: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = (
+            Future()
+        )
         self._entered: Future[T] = Future()
-        self._thread = threading.Thread(target=self._main, name="event loop")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._holder: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
+        # A second Ctrl-C while we wait for its end must not hang the process.
+        self._thread = threading.Thread(target=self._main, daemon=True)
 
     def __enter__(self) -> T:
-        self._thread.start()
         try:
+            self._thread.start()
             return self._entered.result()
         except BaseException:
             self._end()
@@ -47,9 +51,9 @@ class Background(Generic[T]):
         self._end()
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Its result. Ctrl-C cancels it, and is raised once it has ended."""
-        loop = self._loop
-        assert loop is not None
+        """Its result. Ctrl-C, which may come at any line here, cancels the work and is
+        raised once it has ended."""
+        loop, _ = self._up.result()
         ended: Future[asyncio.Task[R]] = Future()
         started: list[asyncio.Task[R]] = []
 
@@ -57,30 +61,42 @@ class Background(Generic[T]):
             started.append(loop.create_task(work))
             started[0].add_done_callback(ended.set_result)
 
-        loop.call_soon_threadsafe(start)
+        def cancel() -> None:
+            if started:
+                started[0].cancel()
+            else:
+                work.close()
+                ended.cancel()
+
         try:
+            loop.call_soon_threadsafe(start)
             return ended.result().result()
         except KeyboardInterrupt:
-            loop.call_soon_threadsafe(lambda: started[0].cancel())
-            ended.result()
+            loop.call_soon_threadsafe(cancel)
+            wait([ended])
             raise
 
     def _main(self) -> None:
         try:
             run(self._hold())
         except BaseException as error:
-            if not self._entered.done():
-                self._entered.set_exception(error)
+            for future in (self._up, self._entered):
+                if not future.done():
+                    future.set_exception(error)
 
     async def _hold(self) -> None:
-        self._loop, self._holder = asyncio.get_running_loop(), asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None
+        self._up.set_result((asyncio.get_running_loop(), task))
         async with self._context as value:
             self._entered.set_result(value)
             await self._leave.wait()
 
     def _end(self) -> None:
-        loop, holder = self._loop, self._holder
-        if loop is not None and holder is not None and not loop.is_closed():
-            is_up = self._entered.done()
-            loop.call_soon_threadsafe(self._leave.set if is_up else holder.cancel)
-        self._thread.join()
+        # Ctrl-C may have come even before the thread had begun, or after its end.
+        with contextlib.suppress(Exception):
+            loop, holder = self._up.result(START_S)
+            has_entered = self._entered.done()
+            loop.call_soon_threadsafe(self._leave.set if has_entered else holder.cancel)
+        if self._thread.is_alive():
+            self._thread.join()
