@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,7 +28,15 @@ def chat(model: str | None = "tiny:1b", provider: str | None = None) -> Ask:
     body = orjson.dumps(
         {"model": model, "messages": [{"role": "user", "content": "x"}]}
     )
-    return Ask("r1", "POST", "/api/chat", model, provider, "application/json", body)
+    return Ask(
+        secrets.token_hex(8),
+        "POST",
+        "/api/chat",
+        model,
+        provider,
+        "application/json",
+        body,
+    )
 
 
 async def text(answer: Answer) -> bytes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -33,6 +34,7 @@ from meshllm.protocol.exchange import (
 )
 from meshllm.provider.policy import clamp, permit, resolve
 from meshllm.provider.routes import Kind, kind_of, refuse_admin
+from meshllm.provider.runs import Runs
 from meshllm.provider.slots import Slots
 from meshllm.transport.link import Stream
 from meshllm.trust.admission import Admission
@@ -70,6 +72,8 @@ class Served:
     slots: Slots
     models: Callable[[], list[Model]]
     recheck: Callable[[Admission], None]
+    runs: Runs = field(default_factory=Runs)
+    waiting: set[Stream] = field(default_factory=set)  # for a slot
 
 
 async def serve(stream: Stream, admission: Admission, served: Served) -> None:
@@ -92,13 +96,33 @@ async def serve(stream: Stream, admission: Admission, served: Served) -> None:
 
 
 async def _exchange(stream: Stream, admission: Admission, served: Served) -> None:
-    started = time.monotonic()
     head, body = await _read_request(stream)
+    peer, has_answered = admission.id, True
+    try:
+        served.runs.begin(peer, head.id, time.monotonic())
+    except StreamReset as refusal:
+        stream.reset(refusal.code, str(refusal))
+        raise
+    try:
+        await _respond(stream, head, body, admission, served)
+    except asyncio.CancelledError:
+        has_answered = stream.has_written
+        raise
+    finally:
+        served.runs.end(peer, head.id, time.monotonic(), has_answered=has_answered)
+
+
+async def _respond(
+    stream: Stream,
+    head: RequestHead,
+    body: bytes,
+    admission: Admission,
+    served: Served,
+) -> None:
     try:
         request, kind = await _check(head, body, admission, served)
         if kind is Kind.ASK:
-            async with served.slots.take(lambda n: _say_position(stream, n)):
-                queued_ms = (time.monotonic() - started) * 1000
+            async with _slot(stream, served) as queued_ms:
                 served.recheck(admission)
                 await _run(stream, request, served.backend, {"queue": queued_ms})
         else:
@@ -110,6 +134,19 @@ async def _exchange(stream: Stream, admission: Admission, served: Served) -> Non
     except BadRequest as error:
         _answer(stream, head.path, error.status, str(error))
     await stream.drain()
+
+
+@asynccontextmanager
+async def _slot(stream: Stream, served: Served) -> AsyncIterator[float]:
+    """A slot, and how many milliseconds it was waited for."""
+    started = time.monotonic()
+    served.waiting.add(stream)
+    try:
+        async with served.slots.take(lambda n: _say_position(stream, n)):
+            served.waiting.discard(stream)
+            yield (time.monotonic() - started) * 1000
+    finally:
+        served.waiting.discard(stream)
 
 
 async def _read_request(stream: Stream) -> tuple[RequestHead, bytes]:

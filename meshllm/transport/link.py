@@ -41,6 +41,7 @@ class Stream:
 
     def __init__(self, link: Link, id: int) -> None:
         self.id = id
+        self.has_written = False  # anything: the peer may have seen a first byte
         self._link = link
         self._chunks: deque[bytes] = deque()
         self._has_fin = False
@@ -76,6 +77,7 @@ class Stream:
 
     def write(self, data: bytes) -> None:
         """Queue bytes. Await `drain` between writes or memory has no bound."""
+        self.has_written = True
         self._link.session.mux.write(self.id, data)
         self._link.wake()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -38,13 +39,20 @@ class Bench:
     backend: ScriptedBackend
     served: Served
     admission: Admission = GUEST
+    ids: Iterator[int] = field(default_factory=itertools.count)
 
     async def ask(
-        self, body: Any, path: str = "/api/chat", method: str = "POST"
+        self,
+        body: Any,
+        path: str = "/api/chat",
+        method: str = "POST",
+        id: str | None = None,
     ) -> Stream:
         """Sends a request; the provider has begun to serve it when this returns."""
         stream = await self.pair.client.open_stream()
-        head = RequestHead("r1", method, path, "tiny:1b", "application/json")
+        head = RequestHead(
+            id or f"r{next(self.ids)}", method, path, "tiny:1b", "application/json"
+        )
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         stream.write(encode_head(head) + data)
         stream.finish()
@@ -263,3 +271,45 @@ async def test_a_reader_that_stops_stops_the_backend() -> None:
         assert script.taken < 50
         _, body = await answer(stream)
         assert len(body) == 10_000_000
+
+
+async def test_a_request_that_comes_again_is_not_run_again() -> None:
+    async with bench(parallel=2) as b:
+        first = await b.ask(CHAT, id="same")
+        script = await b.backend.asked.get()
+        again = await b.ask(CHAT, id="same")  # while it runs
+        with pytest.raises(StreamReset, match="not run twice") as refused:
+            await answer(again)
+        assert refused.value.code is Code.GONE
+        script.end()
+        await answer(first)
+        again = await b.ask(CHAT, id="same")  # and when it has run
+        with pytest.raises(StreamReset, match="not run twice"):
+            await answer(again)
+        assert b.backend.asked.empty()
+
+
+async def test_one_that_was_cancelled_before_its_first_byte_may_run() -> None:
+    async with bench() as b:
+        b.backend.hold = asyncio.Event()
+        first = await b.ask(CHAT, id="same")
+        await b.backend.asked.get()
+        first.reset(Code.CANCELLED, "the program went away")
+        await b.backend.cancelled.wait()
+        b.backend.hold.set()
+        again = await b.ask(CHAT, id="same")
+        (await b.backend.asked.get()).end()
+        head, _ = await answer(again)
+        assert head.status == 200
+
+
+async def test_one_that_was_cancelled_in_mid_answer_may_not() -> None:
+    async with bench() as b:
+        first = await b.ask(CHAT, id="same")
+        script = await b.backend.asked.get()
+        script.say(b"{}\n")
+        await first.read()
+        first.reset(Code.CANCELLED, "the program went away")
+        await script.closed.wait()
+        with pytest.raises(StreamReset, match="not run twice"):
+            await answer(await b.ask(CHAT, id="same"))
