@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import click
 
+from meshllm import __version__
 from meshllm.config import (
     DEMO_VARIABLE,
     FILE,
@@ -107,7 +108,21 @@ def common_options(*, environment: bool) -> list[click.Parameter]:
             "  [env var: MESHLLM_LOG_LEVEL]",
         ),
         option(["-v", "--verbose"], is_flag=True, help="Show where an error arose."),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Show the version.",
+        ),
     ]
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"meshllm {__version__}")
+        ctx.exit()
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

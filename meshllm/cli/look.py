@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from meshllm.control import Running
     from meshllm.routing.seam import Listed
 
+HEADS = ("peer", "id", "role", "is a", "path", "via", "rtt", "since", "models")
+SIDES = ("local", "remote")
 NOTHING_RUNS = (
     "Nothing of this node runs in {home}. Start `meshllm share` or `meshllm gateway`."
 )
@@ -160,37 +162,45 @@ def peers(common: Common) -> None:
     if common.json:
         common.tell("", {"peers": rows})
         return
-    if not rows:
+    shown = _for_people(rows, _own_id(common.home))
+    if not shown:
         click.echo("Nobody else is in the mesh now.")
         common.hint("meshllm invite")
         return
-    print_table(
-        (
-            "peer",
-            "id",
-            "role",
-            "is our",
-            "path",
-            "candidates",
-            "rtt",
-            "since",
-            "models",
-        ),
-        [_peer_row(row) for row in rows],
-    )
+    print_table(HEADS, [_peer_row(row) for row in shown])
+
+
+def _own_id(home: Path) -> str:
+    from meshllm.identity import Identity
+
+    return Identity.load(home).id
+
+
+def _for_people(rows: Sequence[dict[str, Any]], me: str) -> list[dict[str, Any]]:
+    """Every peer once for each thing it is to us, with its path if any process has
+    one; ourselves only where our own processes meet."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: row.get("path") is None):
+        shown = row
+        if row["id"] == me:
+            if row.get("path") is None:
+                continue
+            shown = row | {"name": f"{row['name']} (this node)"}
+        found.setdefault((row["id"], row["direction"]), shown)
+    return list(found.values())
 
 
 def _peer_row(row: dict[str, Any]) -> tuple[str, ...]:
-    path = row.get("path")
-    rtt = row.get("rtt_ms")
-    since = row.get("since")
+    path, rtt, since = row.get("path"), row.get("rtt_ms"), row.get("since")
+    pair = row.get("candidates") or {}
+    kinds = [str(pair[side]).partition(" ")[0] for side in SIDES if pair.get(side)]
     return (
         row["name"],
         row["id"][:8],
         row["role"],
         row["direction"],
-        "not connected" if path is None else "relay" if path == "relay" else "direct",
-        " / ".join((row.get("candidates") or {}).values()),
+        "none" if path is None else "relay" if path == "relay" else "direct",
+        "-".join(kinds),
         "" if rtt is None else f"{rtt:.0f} ms",
         "" if since is None else span(time.time() - since),
         ", ".join(row["models"]),

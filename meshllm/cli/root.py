@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import click
 
-from meshllm import __version__
 from meshllm.cli.common import Common, common_options
 from meshllm.errors import MeshError
 
@@ -171,12 +170,6 @@ def _first(error: BaseException) -> BaseException:
     return next((one for one in inner if isinstance(one, MeshError)), inner[0])
 
 
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        click.echo(f"meshllm {__version__}")
-        ctx.exit()
-
-
 root = Root(
     name="meshllm",
     help="Reach your own and your friends' language models from anywhere, peer to"
@@ -185,17 +178,7 @@ root = Root(
     " `meshllm join LINK`.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    params=[
-        *common_options(environment=True),
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_version,
-            help="Show the version.",
-        ),
-    ],
+    params=common_options(environment=True),
 )
 
 __all__ = ["COMMANDS", "Root", "commands", "root"]

@@ -168,7 +168,7 @@ def _say_ready(common: Common, node: Node, host: Host, health: str | None) -> No
 
 
 def _where(kind: str, url: str) -> str:
-    return "our own engine" if kind == "embedded" else f"{kind} at {url}"
+    return "the embedded engine" if kind == "embedded" else f"{kind} at {url}"
 
 
 async def _drain(common: Common, node: Node, host: Host) -> None:

@@ -11,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from meshllm import __version__
 from meshllm.cli.common import Common, command, pass_common
 from meshllm.cli.root import COMMANDS, commands, root
 from meshllm.errors import ConfigError, MeshError
@@ -70,10 +71,9 @@ def test_run_is_chat() -> None:
     assert root.get_command(ctx, "run") is root.get_command(ctx, "chat")
 
 
-def test_version() -> None:
-    from meshllm import __version__
-
-    assert run("--version").output == f"meshllm {__version__}\n"
+def test_the_version_is_told_anywhere() -> None:
+    for words in (["--version"], ["share", "--version"], ["join", "--version"]):
+        assert run(*words).output == f"meshllm {__version__}\n"
 
 
 def test_a_misspelled_command_is_exit_2_and_a_suggestion() -> None:

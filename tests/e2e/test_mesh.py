@@ -96,7 +96,13 @@ async def test_everything_runs_at_once_in_one_home(
     assert seen["gateway", "provider"]["pid"] == gateway.child.pid
     assert seen["share", "client"]["pid"] == provider.child.pid
     table = await meshllm.run("anna", "peers")
-    assert table.out.startswith("peer\tid\trole\tis our\tpath\t")
+    heads, *rows = [line.split("\t") for line in table.out.splitlines()]
+    assert heads[:6] == ["peer", "id", "role", "is a", "path", "via"]
+    assert {(row[3], row[4], row[5]) for row in rows} == {
+        ("provider", "direct", "host-host"),
+        ("client", "direct", "host-host"),
+    }
+    assert all(row[0].endswith(" (this node)") for row in rows)
     await check_status(meshllm, provider, gateway)
     log = await meshllm.run("anna", "logs")
     assert " share info meshllm." in log.out
