@@ -62,14 +62,28 @@ class State:
 # Serving
 
 
-@contextlib.contextmanager
-def only_share(home: Path) -> Iterator[None]:
-    """Held while this process shares. ConfigError names the process that already does.
+@contextlib.asynccontextmanager
+async def serve(home: Path, role: str, state: State) -> AsyncIterator[None]:
+    """Answers on the socket of this process for as long as the block lasts.
 
-    Where there is no flock (Windows) it is the hub that refuses the second.
+    ConfigError for a second `share`: it names the process of the first.
     """
-    path = _run_folder(home) / "share.lock"
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+    folder = _run_folder(home)
+    async with contextlib.AsyncExitStack() as stack:
+        if role == "share":
+            stack.enter_context(_only_share(folder))
+        if sys.platform != "win32":  # asyncio has no Unix sockets there
+            remove_stale(home)
+            name = role if role == "share" else f"{role}-{os.getpid()}"
+            await stack.enter_async_context(_listening(folder, name, state))
+        yield
+
+
+@contextlib.contextmanager
+def _only_share(folder: Path) -> Iterator[None]:
+    """Where there is no flock (Windows) it is the hub that refuses the second."""
+    descriptor = os.open(folder / "share.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    with open(descriptor, "r+", encoding="ascii") as file:
         if not _lock(file.fileno()):
             raise ConfigError(
                 f"This node already shares: process {file.read(20).strip() or '?'}."
@@ -82,14 +96,7 @@ def only_share(home: Path) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def serve(home: Path, role: str, state: State) -> AsyncIterator[None]:
-    """Answers on the socket of this process for as long as the block lasts."""
-    if sys.platform == "win32":  # asyncio has no Unix sockets there
-        yield
-        return
-    name = role if role == "share" else f"{role}-{os.getpid()}"
-    folder = _run_folder(home)
-    remove_stale(home)
+async def _listening(folder: Path, name: str, state: State) -> AsyncIterator[None]:
     app = web.Application()
     app.on_response_prepare.append(name_server)
     app.add_routes(_routes(state))
@@ -152,7 +159,8 @@ def _socket_path(folder: Path, name: str) -> Iterator[Path]:
 def _run_folder(home: Path) -> Path:
     folder = home / "run"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
     except OSError as exc:
         raise ConfigError(f"{folder} cannot be used: {exc.strerror}.") from exc

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from meshllm import joining
+from meshllm import founding, joining
 from meshllm.backends.find import ollama_url
 from meshllm.backends.ollama import OllamaBackend
 from meshllm.config import DEMO_VARIABLE
@@ -73,7 +73,7 @@ async def start(
         stack.push_async_callback(children.stop)
         kind = await _backend()
         hub = await children.start("signal", "--port", str(signal_port))
-        await joining.init(folder / "share", str(hub["link"]), name="demo")
+        await founding.init(folder / "share", str(hub["link"]), name="demo")
         sharing = asyncio.create_task(
             children.start("share", "--backend", kind, progress=progress)
         )

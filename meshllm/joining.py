@@ -1,13 +1,12 @@
-"""How a node comes into a mesh, brings others in, and leaves: each a visit to the hub.
+"""Invitations: a node brings another in, comes in itself, or leaves.
 
-docs/protocol.md §2.1 and §3.
+Each is one visit to the hub, if any. docs/protocol.md §2.1 and §3.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from meshllm.errors import (
     PeerUnreachable,
     TrustError,
 )
-from meshllm.identity import IDENTITY_FILE, ROOT_FILE, Identity, RootKey
+from meshllm.identity import IDENTITY_FILE, Identity
 from meshllm.membership import Membership, refuse_second
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
 from meshllm.trust.admission import Admission
@@ -41,19 +40,6 @@ NO_MESH: Final = (
     "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one."
 )
 MEMBERSHIP_S: Final = 3.0  # an owner's node that is online answers in a round trip
-NAME_MAX: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Founded:
-    """A mesh that was made. `phrase` is None when it was only attached to a server;
-    `problem` says why that did not work out yet."""
-
-    mesh: PeerId
-    hub: str | None
-    phrase: str | None
-    root_key: Path
-    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,79 +64,6 @@ class Joined:
         return self.admission.ticket is not None
 
 
-async def init(
-    home: Path, link: str | None = None, *, name: str | None = None
-) -> Founded:
-    """A new mesh whose owner is this node, on the link's server if there is one.
-
-    A mesh without a server is attached to the link's. A refusal leaves nothing behind.
-    """
-    setup = _setup_link(link) if link is not None else None
-    membership = Membership.load(home)
-    if membership is not None:
-        try:
-            return await _attach(home, membership, setup)
-        finally:
-            membership.close()
-    identity = Identity.load_or_create(home)
-    if setup is None:
-        return _founded(home, identity, name)
-    async with SignalingClient.once(setup.hub, setup.server, identity) as client:
-        founded = _founded(home, identity, name)
-        membership = _loaded(home)
-        try:
-            await client.register(setup.token, membership.statement)
-            membership.attach(setup.hub, setup.server)
-        except PeerUnreachable as error:  # it may or may not have heard us
-            problem = f"{error} `meshllm init '{link}'` tries again."
-            return Founded(
-                founded.mesh, None, founded.phrase, founded.root_key, problem
-            )
-        except MeshError:
-            membership.leave()
-            founded.root_key.unlink()
-            raise
-        finally:
-            membership.close()
-    return Founded(founded.mesh, setup.hub, founded.phrase, founded.root_key)
-
-
-async def _attach(
-    home: Path, membership: Membership, setup: SetupLink | None
-) -> Founded:
-    if setup is None or membership.hub is not None:
-        refuse_second(home)
-        raise AssertionError("a membership without a file")
-    RootKey.load(home)  # only who holds it may register its mesh
-    identity = Identity.load(home)
-    async with SignalingClient.once(setup.hub, setup.server, identity) as client:
-        await client.register(setup.token, membership.statement)
-    membership.attach(setup.hub, setup.server)
-    return Founded(membership.mesh, setup.hub, None, home / ROOT_FILE)
-
-
-def _founded(home: Path, identity: Identity, name: str | None) -> Founded:
-    root = RootKey.create(home)
-    try:
-        owner = name or machine_name()
-        membership = Membership.found(home, identity, root, owner, int(time.time()))
-    except BaseException:
-        (home / ROOT_FILE).unlink()
-        raise
-    membership.close()
-    return Founded(membership.mesh, None, root.phrase, home / ROOT_FILE)
-
-
-def _setup_link(link: str) -> SetupLink:
-    parsed = parse_link(link)
-    if not isinstance(parsed, SetupLink):
-        raise TrustError(
-            "This link joins a mesh that exists: `meshllm join LINK`. `meshllm init`"
-            " takes the link that `meshllm signal` prints when it first starts."
-        )
-    return parsed
-
-
 async def invite(
     home: Path,
     *,
@@ -163,7 +76,7 @@ async def invite(
 ) -> Invited:
     """A link that lets one node in. Short, kept sealed by the hub, unless `offline` or
     there is no hub; then it carries everything itself. NotAllowed: not an owner."""
-    membership = _loaded(home)
+    membership = loaded(home)
     try:
         identity, now = Identity.load(home), int(time.time())
         granted = name or f"{role}-{secrets.token_hex(2)}"
@@ -276,7 +189,7 @@ async def _show_card(membership: Membership, identity: Identity, wait_s: float) 
 
 def leave(home: Path) -> PeerId:
     """Forgets the mesh, and returns which. The node's own keys stay."""
-    membership = _loaded(home)
+    membership = loaded(home)
     if still := running(home):
         membership.close()
         raise ConfigError(
@@ -292,7 +205,7 @@ def describe(home: Path, now: int) -> dict[str, Any]:
 
     `role` is null, and `problem` says why, when the place has ended.
     """
-    membership = _loaded(home)
+    membership = loaded(home)
     try:
         problem = None
         admission: Admission | None = None
@@ -315,12 +228,8 @@ def describe(home: Path, now: int) -> dict[str, Any]:
     }
 
 
-def machine_name() -> str:
-    """What this machine calls itself, as a node's name."""
-    return socket.gethostname().partition(".")[0][:NAME_MAX] or "owner"
-
-
-def _loaded(home: Path) -> Membership:
+def loaded(home: Path) -> Membership:
+    """To be closed. ConfigError: this node is in no mesh."""
     membership = Membership.load(home)
     if membership is None:
         raise ConfigError(NO_MESH)

@@ -18,12 +18,18 @@ from meshllm.errors import ConfigError, MeshError
 from meshllm.loglines import LogLines
 
 HOLDER = """
-import sys
+import asyncio, sys
 from pathlib import Path
-from meshllm.control import only_share
-with only_share(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
+from meshllm import control
+from meshllm.loglines import LogLines
+
+async def main():
+    state = control.State(dict, list, LogLines())
+    async with control.serve(Path(sys.argv[1]), "share", state):
+        print("held", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
 """
 
 
@@ -53,6 +59,11 @@ async def test_nobody_else_may_come_near_the_socket(tmp_path: Path) -> None:
         [one] = control.running(tmp_path)
         assert mode(tmp_path / "run") == 0o700
         assert mode(one.socket) == 0o600
+
+
+async def test_a_home_that_is_not_there_yet_is_made_private(tmp_path: Path) -> None:
+    async with control.serve(tmp_path / "new", "share", state()):
+        assert mode(tmp_path / "new") == 0o700
 
 
 async def test_an_open_folder_is_closed(tmp_path: Path) -> None:
@@ -137,26 +148,28 @@ async def test_a_process_that_just_ended_is_named(tmp_path: Path) -> None:
         await control.ask(gone, "/status")
 
 
-def test_a_second_share_is_refused_and_names_the_first(tmp_path: Path) -> None:
+async def test_a_second_share_is_refused_and_names_the_first(tmp_path: Path) -> None:
     with holder(tmp_path) as first:
-        with (
-            pytest.raises(ConfigError, match=f"process {first.pid}.*--home"),
-            control.only_share(tmp_path),
-        ):
-            raise AssertionError("two shares in one home")
+        with pytest.raises(ConfigError, match=f"process {first.pid}.*--home"):
+            async with control.serve(tmp_path, "share", state()):
+                raise AssertionError("two shares in one home")
+        [one] = control.running(tmp_path)
+        assert one.pid == first.pid  # the second did not touch the first's files
         assert first.stdin is not None
         first.stdin.close()
         first.wait()
-    with control.only_share(tmp_path):
-        pass
+    async with control.serve(tmp_path, "share", state()):
+        assert [one.pid for one in control.running(tmp_path)] == [os.getpid()]
 
 
-def test_a_killed_share_does_not_block_the_next(tmp_path: Path) -> None:
+async def test_a_killed_share_does_not_block_the_next(tmp_path: Path) -> None:
     with holder(tmp_path) as first:
         first.kill()
         first.wait()
-    with control.only_share(tmp_path):
-        pass
+    assert control.running(tmp_path) == []
+    async with control.serve(tmp_path, "share", state()):
+        [one] = control.running(tmp_path)
+        assert await control.ask(one, "/status") == {"name": "anna"}
 
 
 def holder(home: Path) -> "subprocess.Popen[str]":

@@ -43,9 +43,9 @@ def init(common: Common, link: str | None) -> None:
     LINK is what `meshllm signal` printed when it first started. Without one the mesh
     lives on this LAN; attach it to a server later with `meshllm init LINK`.
     """
-    from meshllm import joining
+    from meshllm import founding
 
-    founded = run(_waiting("Asking the server …", joining.init(common.home, link)))
+    founded = run(_waiting("Asking the server …", founding.init(common.home, link)))
     document = {
         "mesh": founded.mesh,
         "hub": founded.hub,

@@ -90,7 +90,6 @@ async def _share(
     relay_only: bool,
     direct_only: bool,
 ) -> None:
-    from meshllm import control
     from meshllm.backends.find import open_backend
     from meshllm.probes import probe_port
 
@@ -99,7 +98,6 @@ async def _share(
     files = [Path(name) for name in models if name.lower().endswith(".gguf")]
     async with AsyncExitStack() as stack:
         signals = await stack.enter_async_context(Signals())
-        stack.enter_context(control.only_share(common.home))
         node = await stack.enter_async_context(
             serving_node(
                 common,

@@ -104,8 +104,19 @@ async def test_everything_runs_at_once_in_one_home(
     }
     assert all(row[0].endswith(" (this node)") for row in rows)
     await check_status(meshllm, provider, gateway)
+    assert await completed(meshllm, "meshllm chat lla") == ["llama3.2:latest"]
     log = await meshllm.run("anna", "logs")
     assert " share info meshllm." in log.out
+
+
+async def completed(meshllm: Commands, line: str) -> list[str]:
+    """What a shell would offer at the end of the line."""
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    meshllm.env |= words | {"_MESHLLM_COMPLETE": "bash_complete"}
+    meshllm.env["MESHLLM_HOME"] = str(meshllm.home("anna"))
+    done = await meshllm.run("anna")
+    del meshllm.env["_MESHLLM_COMPLETE"]
+    return [one.partition(",")[2] for one in done.out.splitlines()]
 
 
 async def check_status(meshllm: Commands, provider: Serving, gateway: Serving) -> None:
