@@ -7,6 +7,7 @@ MeshError                 one clear sentence; the command line prints just that
 ├── TrustError            a signature, chain or ticket does not hold
 ├── NotAllowed            valid, but not permitted here (carries a Code)
 ├── PeerUnreachable       no path to a peer, or it went away
+│   └── PeerGone              the signaling server says that it is not there
 ├── StreamReset           one exchange ended early (carries a Code)
 ├── BackendError          the model server failed (carries an HTTP status)
 └── ConfigError           something the user can mend: a file, an option, a port
@@ -70,6 +71,10 @@ class NotAllowed(MeshError):
 
 class PeerUnreachable(MeshError):
     """No path to the peer, or it went away."""
+
+
+class PeerGone(PeerUnreachable):
+    """The signaling server was asked, and knows of no such connection."""
 
 
 class StreamReset(MeshError):

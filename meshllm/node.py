@@ -19,7 +19,13 @@ from typing import Any, Self
 
 from meshllm.backends.base import Backend
 from meshllm.dialects import Model
-from meshllm.errors import ConfigError, MeshError, NotAllowed, PeerUnreachable
+from meshllm.errors import (
+    ConfigError,
+    MeshError,
+    NotAllowed,
+    PeerGone,
+    PeerUnreachable,
+)
 from meshllm.identity import Identity
 from meshllm.membership import Membership
 from meshllm.protocol.signals import Welcome
@@ -153,7 +159,9 @@ class Node:
         self.host = host
         self.introducer.on_path = host.sessions.on_path
         host.on_models = self._announce_soon
+        host.sessions.has_left = self._has_left
         self._run(host.watch(), "models")
+        self._run(host.sessions.judge(), "sessions")
         await self._announce()
         return host
 
@@ -212,6 +220,23 @@ class Node:
             self.host.recheck()
 
     # Ways
+
+    async def _has_left(self, path: Introduced, unheard_s: float) -> bool:
+        """Whether the signaling server says that a silent client's connection is gone.
+
+        A server that we logged in to during the silence may have been restarted: that
+        it does not know the client then proves nothing.
+        """
+        is_old = self._hub.connected and time.time() - self._hub.since > unheard_s
+        if self.signaling is None or not is_old:
+            return False
+        try:
+            await self.introducer.knock(path, self.signaling.send)
+        except PeerGone:
+            return True
+        except MeshError as error:
+            log.debug("nobody could be asked after a client: %s", error)
+        return False
 
     async def _dial(self, provider: Provider) -> Introduced:
         if self.signaling is None:

@@ -35,19 +35,23 @@ class Host:
     ) -> None:
         self.backend = backend
         self.slots = Slots(parallel, queue)
-        self.models: list[Model] = []
+        self.models: list[Model] = []  # as announced: none while the backend is away
+        self._known: list[Model] = []  # as last seen: what a request may still name
         self.on_models: Callable[[], None] = lambda: None
-        self.sessions = Sessions(self._on_stream)
         self._shared = shared
         self._recheck = recheck
         self._is_up = True
         self._exchanges: set[asyncio.Task[None]] = set()
-        self._served = Served(backend, self.slots, lambda: self.models, recheck)
+        self._served = Served(backend, self.slots, lambda: self._known, recheck)
+        self.sessions = Sessions(
+            self._on_stream, is_waiting=self._served.waiting.__contains__
+        )
 
     async def look(self) -> bool:
         """Ask the backend what it offers; True when that changed."""
         try:
             models = visible(await self.backend.models(), self._shared)
+            self._known = models
             self._is_up = True
         except BackendError as error:
             if self._is_up:

@@ -59,11 +59,13 @@ Deliver = Callable[[PeerId, bytes | None, bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """A proven wire and who is at its other end."""
+    """A proven wire and who is at its other end. `offer`, with its digest, is what
+    was answered; None on the side that dialled."""
 
     wire: Wire
     admission: Admission
     path: bytes
+    offer: tuple[Offer, bytes] | None = None
 
 
 class Introducer:
@@ -284,7 +286,7 @@ class Introducer:
             await peer.close()
             raise
         await self._proven(wire)
-        return Introduced(wire, admission, offer.path)
+        return Introduced(wire, admission, offer.path, (offer, digest))
 
     async def _proven(self, wire: Wire) -> None:
         try:
@@ -320,7 +322,26 @@ class Introducer:
         path = Path(hello, check, is_client=is_client)
         return Wire(peer, path, silent_s=CLIENT_SILENT_S if is_client else DETACH_S)
 
+    async def knock(self, answered: Introduced, deliver: Deliver) -> None:
+        """Tell the offerer that nothing is heard on its path: a refusal, late.
+
+        What matters is whether it can be told. Raises what `deliver` raises: PeerGone
+        when the connection that offered is not at the signaling server any more.
+        """
+        assert answered.offer is not None
+        offer, digest = answered.offer
+        text = "Nothing is heard on this path any more."
+        await self._deliver_refusal(offer, digest, Code.TIMEOUT, text, deliver)
+
     async def _refuse(
+        self, offer: Offer, digest: bytes, code: Code, text: str, deliver: Deliver
+    ) -> None:
+        try:
+            await self._deliver_refusal(offer, digest, code, text, deliver)
+        except MeshError as error:
+            log.debug("the refusal was not delivered: %s", error)
+
+    async def _deliver_refusal(
         self, offer: Offer, digest: bytes, code: Code, text: str, deliver: Deliver
     ) -> None:
         refusal = Refusal(
@@ -332,11 +353,8 @@ class Introducer:
             code=code,
             text=" ".join(text.split())[:TEXT_MAX],
         )
-        try:
-            sealed, _ = self._seal(refusal, offer.box)
-            await deliver(offer.sender, offer.conn, sealed)
-        except MeshError as error:
-            log.debug("the refusal was not delivered: %s", error)
+        sealed, _ = self._seal(refusal, offer.box)
+        await deliver(offer.sender, offer.conn, sealed)
 
     def _seal(
         self, signal: Offer | Answer | Refusal, to_box: bytes

@@ -239,6 +239,17 @@ class Link:
         """Streams open now."""
         return len(self._streams)
 
+    @property
+    def streams(self) -> list[Stream]:
+        return list(self._streams.values())
+
+    @property
+    def silence_s(self) -> float:
+        """How long nothing was heard on the path; 0 without one."""
+        if self.wire is None:
+            return 0.0
+        return self.wire.path.silence_s(self._loop.time())
+
     def go_away(self, code: Code, text: str) -> None:
         """Provider: finish what runs, take nothing new."""
         self.session.go_away(code, text)
@@ -258,10 +269,12 @@ class Link:
     async def close(self, code: Code, text: str) -> None:
         """Say CLOSE, end every stream, let go of the wire."""
         wire = self.wire
+        # Whoever reads or writes is told first: the session knows no stream any more.
         events = self.session.close(code, text)
+        self._handle([e for e in events if not isinstance(e, SessionClosed)])
         if wire is not None:
             await wire.flush()
-        self._handle(events)
+        self._handle([e for e in events if isinstance(e, SessionClosed)])
         if wire is not None:
             await wire.closed()
 

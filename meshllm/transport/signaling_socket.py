@@ -16,6 +16,7 @@ from meshllm.errors import (
     Code,
     MeshError,
     NotAllowed,
+    PeerGone,
     PeerUnreachable,
     RemoteProtocolError,
     TrustError,
@@ -124,9 +125,9 @@ class SignalingSocket:
     async def request(
         self, message: signals.Request | signals.Ping
     ) -> signals.HubMessage:
-        """Sends it with a fresh `re`, returns the answer. Raises PeerUnreachable when
-        there is none or what was asked for is not there, else NotAllowed with the hub's
-        code and text."""
+        """Sends it with a fresh `re`, returns the answer. Raises PeerGone when what was
+        asked for is not there, PeerUnreachable when no answer comes, else NotAllowed
+        with the hub's code and text."""
         self._last_re = re = self._last_re % (2**31 - 1) + 1
         self._waiting[re] = asyncio.get_running_loop().create_future()
         try:
@@ -246,5 +247,5 @@ def _refusal(message: signals.HubMessage) -> MeshError:
     if not isinstance(message, signals.Refused):
         return RemoteProtocolError("The signaling server breaks the protocol.")
     if message.code is Code.GONE:
-        return PeerUnreachable(message.text)
+        return PeerGone(message.text)
     return NotAllowed(message.text, message.code)

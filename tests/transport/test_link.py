@@ -151,3 +151,15 @@ async def test_a_session_the_provider_does_not_know_cannot_be_resumed() -> None:
         with pytest.raises(PeerUnreachable):
             await pair.client.start(near)
         assert isinstance(await seen.get(), Resume)
+
+
+async def test_whoever_closes_ends_its_own_exchanges_too() -> None:
+    async with connected() as pair:
+        asked = await pair.client.open_stream()
+        asked.finish()
+        answering = await pair.opened.get()
+        ended = asyncio.create_task(answering.ended())
+        await pair.provider.close(Code.REVOKED, "not any more")
+        assert (await ended).code is Code.REVOKED
+        with pytest.raises(StreamReset, match="not any more"):
+            await asked.read()
