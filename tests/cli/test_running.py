@@ -8,6 +8,7 @@ import pty
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -15,9 +16,10 @@ from meshllm.cli import running
 from meshllm.cli.running import Signals, run, shown
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """stderr is a terminal whose other end this is."""
+@contextmanager
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """stderr is a terminal whose other end this is. No fixture: pytest puts its own
+    stderr back between a test's setup and the test."""
     ours, theirs = pty.openpty()
     os.set_blocking(ours, False)
     monkeypatch.setenv("TERM", "xterm")
@@ -35,21 +37,23 @@ def seen(terminal: int) -> str:
 
 
 async def test_what_takes_long_says_what_it_is_and_goes_again(
-    terminal: int, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(running, "SLOW_S", 0.0)
     screen = ""
-    async with shown(lambda: "Looking around"), asyncio.timeout(10):
-        while "Looking around" not in screen:
-            await asyncio.sleep(0.01)
-            screen += seen(terminal)
-    assert "\x1b[2K" in screen + seen(terminal)  # the line is erased
+    with on_terminal(monkeypatch) as terminal:
+        async with shown(lambda: "Looking around"), asyncio.timeout(10):
+            while "Looking around" not in screen:
+                await asyncio.sleep(0.01)
+                screen += seen(terminal)
+        assert "\x1b[2K" in screen + seen(terminal)  # the line is erased
 
 
-async def test_what_is_quick_says_nothing(terminal: int) -> None:
-    async with shown(lambda: "Looking around"):
-        pass
-    assert seen(terminal) == ""
+async def test_what_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_terminal(monkeypatch) as terminal:
+        async with shown(lambda: "Looking around"):
+            pass
+        assert seen(terminal) == ""
 
 
 async def test_without_a_terminal_nothing_is_shown(
