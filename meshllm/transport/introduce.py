@@ -351,7 +351,7 @@ class Introducer:
             ts=int(time.time()),
             prev=digest,
             code=code,
-            text=" ".join(text.split())[:TEXT_MAX],
+            text="".join(c if c.isprintable() else " " for c in text)[:TEXT_MAX],
         )
         sealed, _ = self._seal(refusal, offer.box)
         await deliver(offer.sender, offer.conn, sealed)
