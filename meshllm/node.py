@@ -166,14 +166,20 @@ class Node:
         return host
 
     async def drain(self) -> None:
-        """Take nothing new; returns when the answers that run have ended."""
+        """Take nothing new; returns when the answers that run have ended.
+
+        Paths are still answered: an answer whose path is lost may need another.
+        """
         if self.host is None:
             return
-        self.introducer.on_path = None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.host.drain())  # says so to those who are connected
+            tasks.create_task(self._withdraw())
+
+    async def _withdraw(self) -> None:
         if self.signaling is not None and self._hub.connected:
             with contextlib.suppress(MeshError):
                 await self.signaling.announce(None)
-        await self.host.drain()
 
     def status(self) -> dict[str, Any]:
         """This node in one JSON object."""
@@ -289,6 +295,7 @@ class Node:
                 self.roster.put(token)
             except MeshError as error:
                 log.warning("an announcement was refused: %s", error)
+        self.links.on_roster(left)
 
     def _on_signal(self, sender: PeerId, conn: bytes, sealed: bytes) -> None:
         assert self.signaling is not None

@@ -108,9 +108,14 @@ class Session:
         """Client: a stream may be opened now, whether or not a path is there."""
         return (
             self.state is not SessionState.CLOSED
-            and self._goaway is None
+            and not self.is_going_away
             and len(self.mux) < STREAMS_MAX
         )
+
+    @property
+    def is_going_away(self) -> bool:
+        """The provider takes no new stream."""
+        return self._goaway is not None
 
     def inform(self, stream: int, json: bytes) -> None:
         """Provider: advisory; lost when no path is there."""

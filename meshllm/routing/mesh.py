@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from meshllm.dialects import Model
 from meshllm.dialects.lists import full_name
@@ -28,11 +28,15 @@ from meshllm.routing.links import Links
 from meshllm.routing.roster import Provider, Roster, Trust, pinned
 from meshllm.routing.seam import Answer, Ask, Holder, Listed, NoRoute
 from meshllm.transport.link import Link, Stream
+from meshllm.trust.keys import PeerId
 
 log = logging.getLogger(__name__)
 
 WRITE_BYTES = 65_536
 RETRY_AFTER_S = 5
+
+# Whom a question was put to, by id and connection: after a restart it is another.
+Tried: TypeAlias = set[tuple[PeerId, bytes]]
 
 
 class StreamAnswer:
@@ -98,27 +102,37 @@ class MeshRouter:
         ]
 
     async def ask(self, ask: Ask) -> Answer:
-        candidates = self._candidates(ask)
-        ids = [provider.id for provider in candidates]
-        ordered = order(candidates, {id: self._links.warmth(id) for id in ids})
+        tried: Tried = set()
         failure: NoRoute | None = None
-        for left, provider in zip(
-            range(len(ordered) - 1, -1, -1), ordered, strict=True
-        ):
+        provider: Provider | None = self._best(self._candidates(ask), tried)
+        while provider is not None:
+            tried.add((provider.id, provider.announcement.conn))
             try:
-                answer = await self._ask_one(provider, ask)
+                answer = await self._ask_one(provider, ask, tried)
             except MeshError as error:
                 log.info("%s did not answer: %s", provider.name, error)
                 failure = failure or _no_route(provider, error)
                 if isinstance(error, StreamReset) and not _may_ask_another(error):
                     break
-                continue
-            if answer.status == 503 and left:
+            else:
+                if answer.status != 503 or not self._another(ask, tried):
+                    return answer
                 await answer.aclose()
-                continue
-            return answer
+            provider = self._another(ask, tried)
         assert failure is not None
         raise failure
+
+    def _another(self, ask: Ask, tried: Tried) -> Provider | None:
+        """Somebody who was not asked yet, of those who are there by now."""
+        try:
+            return self._best(self._candidates(ask), tried)
+        except NoRoute:
+            return None
+
+    def _best(self, candidates: list[Provider], tried: Tried) -> Provider | None:
+        left = [p for p in candidates if (p.id, p.announcement.conn) not in tried]
+        ordered = order(left, {p.id: self._links.warmth(p.id) for p in left})
+        return next(iter(ordered), None)
 
     def health(self) -> dict[str, Any]:
         return self._state() | {
@@ -156,6 +170,14 @@ class MeshRouter:
                     "no_provider",
                     RETRY_AFTER_S,
                 )
+            if not holders and self._roster.knows(name):
+                raise NoRoute(
+                    503,
+                    f"model '{name}' is away: no provider that has it is in the mesh "
+                    "now",
+                    "no_provider",
+                    RETRY_AFTER_S,
+                )
             if not holders:
                 raise NoRoute(
                     404,
@@ -167,14 +189,23 @@ class MeshRouter:
             raise NoRoute(503, "No provider is in the mesh now.", None, RETRY_AFTER_S)
         return providers
 
-    async def _ask_one(self, provider: Provider, ask: Ask) -> StreamAnswer:
+    async def _ask_one(
+        self, provider: Provider, ask: Ask, tried: Tried
+    ) -> StreamAnswer:
         started = time.monotonic()
         link = await self._links.get(provider)
         stream = await link.open_stream()
         connect_ms = (time.monotonic() - started) * 1000
+
+        def leave() -> None:
+            """Nothing was answered yet, and the path is lost: do not wait for it."""
+            if self._another(ask, tried) is not None:
+                stream.reset(Code.GONE, "The path to the provider was lost.")
+
         try:
-            await _send(stream, ask)
-            head, rest = await _read_head(stream)
+            with self._links.impatient(link, leave):
+                await _send(stream, ask)
+                head, rest = await _read_head(stream)
         except BaseException:
             stream.reset(Code.CANCELLED, "The program went away.")
             raise
@@ -217,7 +248,10 @@ def _may_ask_another(error: StreamReset) -> bool:
 def _no_route(provider: Provider, error: MeshError) -> NoRoute:
     who = f"provider {provider.name}"
     match error:
-        case NotAllowed(code=Code.BUSY | Code.GONE | Code.DRAINING):
+        case (
+            NotAllowed(code=Code.BUSY | Code.GONE | Code.DRAINING)
+            | StreamReset(code=Code.BUSY | Code.DRAINING)
+        ):
             return NoRoute(503, f"{who}: {error}", "unavailable", RETRY_AFTER_S)
         case NotAllowed():
             return NoRoute(403, f"{who}: {error}", "forbidden")

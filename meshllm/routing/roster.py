@@ -5,10 +5,12 @@ Pure but for `decide`, which knows the mesh's newest statement and revocations.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from meshllm.dialects import Model
+from meshllm.dialects.lists import full_name
 from meshllm.errors import NotAllowed
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement, ModelCard
@@ -16,6 +18,7 @@ from meshllm.trust.grants import Role
 from meshllm.trust.keys import PeerId
 
 PROVIDERS_MAX = 256
+NAMES_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Roster:
     def __init__(self, decide: Callable[[Sequence[str], PeerId], Admission]) -> None:
         self._decide = decide
         self._providers: dict[PeerId, Provider] = {}
+        self._names: OrderedDict[str, None] = OrderedDict()  # of models seen, by age
 
     @property
     def providers(self) -> list[Provider]:
@@ -77,6 +81,11 @@ class Roster:
 
     def get(self, id: PeerId) -> Provider | None:
         return self._providers.get(id)
+
+    def knows(self, model: str) -> bool:
+        """Whether a model was offered since this node runs, though it may be by nobody
+        now: its machine is off, or its model server is."""
+        return full_name(model).lower() in self._names
 
     def put(self, token: str) -> Provider | None:
         """None when the one we have is newer. MeshError: it does not hold."""
@@ -94,7 +103,16 @@ class Roster:
         models = tuple(_model(card) for card in announcement.models)
         provider = Provider(announcement, admission, models)
         self._providers[provider.id] = provider
+        self._remember(models)
         return provider
+
+    def _remember(self, models: Iterable[Model]) -> None:
+        for model in models:
+            name = full_name(model.name).lower()
+            self._names[name] = None
+            self._names.move_to_end(name)
+        while len(self._names) > NAMES_MAX:
+            self._names.popitem(last=False)
 
     def remove(self, id: PeerId) -> None:
         self._providers.pop(id, None)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from meshllm.errors import Code, MeshError, PeerUnreachable, StreamReset
+from meshllm.errors import Code, MeshError, NotAllowed, PeerUnreachable, StreamReset
 from meshllm.protocol.events import (
     Activated,
     Event,
@@ -146,6 +146,7 @@ class Link:
         self._active = asyncio.Event()
         self._may_open = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
+        self._ended_by: SessionClosed | None = None
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
 
     # Paths
@@ -153,7 +154,8 @@ class Link:
     async def start(self, wire: Wire) -> None:
         """Client: OPEN, or RESUME when the session has run before, on a proven wire.
 
-        Returns at READY; PeerUnreachable when it does not come within 3 s.
+        Returns at READY; PeerUnreachable when it does not come within 3 s, NotAllowed
+        when the provider will not.
         """
         if wire.is_closed:
             raise PeerUnreachable("The path was lost before the session began.")
@@ -170,8 +172,10 @@ class Link:
         except TimeoutError:
             wire.close("no READY in time")
             raise PeerUnreachable("The provider did not answer OPEN in time.") from None
+        if self._ended_by is not None:
+            raise NotAllowed(self._ended_by.text, self._ended_by.code)
         if not self.is_active:
-            raise PeerUnreachable("The provider ended the session before it began.")
+            raise PeerUnreachable("The path was lost before the session began.")
 
     def take(self, wire: Wire) -> None:
         """This wire is the session's from now on."""
@@ -197,10 +201,14 @@ class Link:
     # Streams
 
     async def open_stream(self) -> Stream:
-        """Client: a new stream; waits while 64 are open. PeerUnreachable when over."""
+        """Client: a new stream; waits while 64 are open. PeerUnreachable when over,
+        StreamReset when the provider takes no more."""
         while not self.session.can_open:
             if self.session.state is SessionState.CLOSED:
                 raise PeerUnreachable("The session with this provider has ended.")
+            if self.session.is_going_away:
+                text = "The provider is shutting down."
+                raise StreamReset(Code.DRAINING, text, retryable=True)
             self._may_open.clear()
             await self._may_open.wait()
         stream = Stream(self, self.session.mux.open())
@@ -313,6 +321,7 @@ class Link:
             case Signalled():
                 log.debug("an envelope inside a path: not used yet")
             case SessionClosed(code, text):
+                self._ended_by = event
                 self._tick.cancel()
                 self._active.set()
                 self._may_open.set()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from meshllm.errors import Code, PeerUnreachable, StreamReset
+from meshllm.errors import Code, NotAllowed, StreamReset
 from meshllm.protocol.session import Session
 from meshllm.provider import sessions
 from meshllm.provider.sessions import ASK_FROM_S, ASK_UNTIL_S, QUEUED_S, Sessions
@@ -199,6 +199,7 @@ async def test_while_draining_a_lost_path_may_come_back(house: House) -> None:
 
 async def test_but_nobody_new_comes_in(house: House) -> None:
     await house.sessions.drain()
-    with pytest.raises(PeerUnreachable):
+    with pytest.raises(NotAllowed, match="shutting down") as refused:
         await house.connect()
+    assert refused.value.code is Code.DRAINING
     assert house.sessions.guests == []
