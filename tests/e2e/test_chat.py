@@ -6,7 +6,8 @@ import asyncio
 import os
 import pty
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,18 @@ def interrupt(terminal: Terminal) -> None:
     os.kill(terminal.process.pid, signal.SIGINT)
 
 
+async def interrupt_until(terminal: Terminal, done: Coroutine[Any, Any, Any]) -> None:
+    """As a person does: press again when nothing happens. Between showing its prompt
+    and waiting for a key, Python's `input` notes a signal and acts on the next one."""
+    waiting = asyncio.ensure_future(done)
+    for _ in range(5):
+        interrupt(terminal)
+        await asyncio.wait([waiting], timeout=2)
+        if waiting.done():
+            break
+    await waiting
+
+
 async def test_a_conversation_remembers_what_was_said(
     terminal: Terminal, ollama: ScriptedOllama
 ) -> None:
@@ -130,11 +143,10 @@ async def test_ctrl_c_stops_the_answer_and_not_the_program(
 
 async def test_ctrl_c_twice_at_the_prompt_leaves(terminal: Terminal) -> None:
     await terminal.shows(">>> ")
-    interrupt(terminal)
-    await terminal.shows("Ctrl-C again, or /quit, to leave.")
+    await interrupt_until(terminal, terminal.shows("Ctrl-C again, or /quit, to leave."))
     await terminal.shows(">>> ")
-    interrupt(terminal)
-    assert await terminal.process.wait() == 0
+    await interrupt_until(terminal, terminal.process.wait())
+    assert terminal.process.returncode == 0
 
 
 async def test_a_models_escape_sequences_do_not_reach_the_terminal(
