@@ -59,7 +59,7 @@ async def _who_answers(host: str, port: int) -> str:
             url = f"{base}/api/version"
             async with client.get(url, allow_redirects=False) as response:
                 if response.headers.get("Server") == "meshllm":
-                    return " (another meshllm gateway answers there)"
+                    return " (another meshllm answers there)"
                 version = json.loads(await response.content.read(PROBE_BYTES))
             async with client.get(base, allow_redirects=False) as response:
                 text = await response.content.read(PROBE_BYTES)

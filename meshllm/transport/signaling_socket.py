@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -110,8 +111,7 @@ class SignalingSocket:
             ) from exc
         except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
             raise PeerUnreachable(
-                f"The signaling server at {who.url} cannot be reached"
-                f" ({str(exc) or 'no answer'})."
+                f"The signaling server at {who.url} cannot be reached: {_why(exc)}."
             ) from exc
         return cls(socket, server, welcome)
 
@@ -249,3 +249,17 @@ def _refusal(message: signals.HubMessage) -> MeshError:
     if message.code is Code.GONE:
         return PeerGone(message.text)
     return NotAllowed(message.text, message.code)
+
+
+def _why(error: Exception) -> str:
+    """The operating system's own word, without the addresses around it."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "there is no such host"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not valid"
+        case OSError(errno=int() as number):
+            return os.strerror(number).lower()
+        case TimeoutError():
+            return "no answer"
+    return str(error) or "no answer"

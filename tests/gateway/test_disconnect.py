@@ -107,6 +107,34 @@ async def test_stop_waits_for_a_running_answer() -> None:
             assert await anext(chunks) == b'{"done":true}\n'
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_while_it_drains_new_questions_are_refused_for_a_while(path: str) -> None:
+    gate = asyncio.Event()
+    mesh = MemoryMesh(LLAMA)
+    mesh.replies = [MemoryAnswer(NDJSON, [b"{}\n", gate, b'{"done":true}\n'])]
+    gateway = Gateway(mesh, Options(port=0, drain_s=20))
+    await gateway.start()
+    async with (
+        httpx.AsyncClient(base_url=gateway.url) as client,
+        client.stream("POST", "/api/chat", json={"model": "m"}) as got,
+    ):
+        chunks = got.aiter_raw()
+        await anext(chunks)
+        async with asyncio.TaskGroup() as group:
+            stopping = group.create_task(gateway.stop())
+            await asyncio.sleep(0)
+            refused = await client.post(path, json={"model": "m"})
+            ready = await client.get("/ready")
+            assert (await client.get("/health")).status_code == 200
+            assert not stopping.done()
+            gate.set()
+            assert await anext(chunks) == b'{"done":true}\n'
+    assert (refused.status_code, ready.status_code) == (503, 503)
+    assert int(refused.headers["Retry-After"]) > 0
+    assert "shutting down" in str(refused.json()["error"])
+    assert len(mesh.asked) == 1
+
+
 async def test_stop_closes_answers_that_do_not_end() -> None:
     answer = MemoryAnswer(NDJSON, [b"{}\n", asyncio.Event()])
     mesh = MemoryMesh(LLAMA)

@@ -231,7 +231,7 @@ async def test_where_another_gateway_listens_it_says_so(gateway: Gateway) -> Non
     port = int(gateway.url.rpartition(":")[2])
     message = await start_error(port)
     assert message.startswith(
-        f"Port {port} is in use (another meshllm gateway answers there). Try "
+        f"Port {port} is in use (another meshllm answers there). Try "
     )
 
 
