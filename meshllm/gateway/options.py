@@ -28,7 +28,7 @@ class Options:
     allow_from: tuple[IPv4Network | IPv6Network, ...] = ()
     allow_hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
-    drain_s: float = 5.0
+    drain_s: float = 600.0  # the second signal ends at once
 
     def __post_init__(self) -> None:
         if not (is_loopback(self.host) or self.api_key or self.allow_from):

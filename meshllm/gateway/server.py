@@ -24,6 +24,7 @@ KEEP_ALIVE_S = 120.0  # programs pool connections and wonder at resets when we a
 # After a refusal the program may still be sending its body: we read on that long, so
 # that it sees the refusal and not a reset.
 LINGER_S = 2.0
+RETRY_AFTER_S = 5  # by then another gateway may listen here
 
 
 class Gateway:
@@ -36,6 +37,7 @@ class Gateway:
         self._calls: set[asyncio.Task[Any]] = set()
         self._runner: web.ServerRunner | None = None
         self._started_at = 0.0
+        self._is_draining = False
         self.url = ""
 
     async def start(self) -> None:
@@ -63,24 +65,27 @@ class Gateway:
                 self._options.host, self._options.port, exc
             ) from exc
         self._runner = runner
+        self._is_draining = False
         self._started_at = loop.time()
         port = runner.addresses[0][1]
         self.url = f"http://{address(reachable(self._options.host), port)}"
 
     async def stop(self) -> None:
-        """Takes no more requests, gives running ones `drain_s`, cancels the rest.
+        """Refuses new requests, gives running ones `drain_s`, cancels the rest.
 
         When it returns every answer of the mesh is closed.
         """
         runner, self._runner = self._runner, None
         if runner is None:
             return
+        self._is_draining = True
+        if self._calls:
+            log.info("finishing %d answers", len(self._calls))
+            await asyncio.wait(self._calls, timeout=self._options.drain_s)
         for site in runner.sites:
             await site.stop()
         assert runner.server is not None
         runner.server.pre_shutdown()
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=self._options.drain_s)
         for call in self._calls:
             call.cancel()
         if self._calls:
@@ -100,7 +105,8 @@ class Gateway:
         uptime_s = asyncio.get_running_loop().time() - self._started_at
         call = Call(request, self._mesh, secrets.token_hex(16), uptime_s)
         try:
-            return self._guard(call) or await routes.answer(call)
+            refused = self._guard(call) or self._refuse_while_draining(call)
+            return refused or await routes.answer(call)
         except NoRoute as exc:
             response = call.error(exc.status, str(exc), exc.code)
             if exc.retry_after_s is not None:
@@ -118,6 +124,15 @@ class Gateway:
             response = call.error(500, "The gateway failed; its log says why.")
         if not request.content.is_eof():
             response.force_close()  # the rest of the body is no next request
+        return response
+
+    def _refuse_while_draining(self, call: Call) -> web.Response | None:
+        if not self._is_draining or call.path == "/health":
+            return None
+        retry = {"Retry-After": str(RETRY_AFTER_S)}
+        text = "This gateway is shutting down."
+        response = call.error(503, text, "draining", retry)
+        response.force_close()
         return response
 
     def _guard(self, call: Call) -> web.Response | None:
