@@ -9,11 +9,12 @@ import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from meshllm.dialects import BadRequest, parse_request, stream_error
 from meshllm.errors import BackendError, MeshError
@@ -181,11 +182,24 @@ async def _whole(
 
 
 async def _start(call: Call, status: int, content_type: str) -> web.StreamResponse:
-    response = web.StreamResponse(
+    response = _Streamed(
         status=status, headers={**call.headers, "Content-Type": content_type}
     )
-    await response.prepare(call.request)
+    writer = await response.prepare(call.request)
+    assert writer is not None
+    asyncio.get_running_loop().call_soon(_send_head, writer)
     return response
+
+
+class _Streamed(web.StreamResponse):
+    """Its head leaves with the first bytes of its body if these are there already."""
+
+    _send_headers_immediately = False  # aiohttp's switch: web.Response has it off too
+
+
+def _send_head(writer: AbstractStreamWriter) -> None:
+    with suppress(ConnectionError):  # the program went away: its handler is told
+        writer.send_headers()
 
 
 def _break_off(call: Call, response: web.StreamResponse) -> web.StreamResponse:

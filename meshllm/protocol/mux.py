@@ -101,8 +101,15 @@ class Mux:
         self._mark_ackable(stream, found)
         return found.recv.is_report_due and not found.recv.is_complete
 
+    def is_complete(self, stream: int) -> bool:
+        """Both ways are done; it is forgotten once our last ACK has left."""
+        found = self._streams.get(stream)
+        return found is not None and found.is_complete
+
     def reset(self, stream: int, code: Code, text: str, *, retryable: bool) -> None:
         """End it now, both ways. Nothing to do when it has ended."""
+        if self.is_complete(stream):
+            return  # only our last ACK is due, and says all
         found = self._pop(stream)
         self._paused.pop(stream, None)
         if found is not None and found.send.is_announced:
@@ -111,6 +118,10 @@ class Mux:
             self._say(frame)
 
     # What a path takes
+
+    @property
+    def has_data(self) -> bool:
+        return bool(self._sendable)
 
     def take_ack(self) -> Ack | None:
         if not self._ackable:

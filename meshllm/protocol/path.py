@@ -53,6 +53,8 @@ class PathState(Enum):
 class Source(Protocol):
     """What fills messages: the session while the path is its active one."""
 
+    @property
+    def has_data(self) -> bool: ...
     def take_control(self) -> Ack | None: ...
     def take_data(self, room: int) -> Data | None: ...
 
@@ -119,6 +121,13 @@ class Path:
         """A control frame, sent before any DATA and outside the window."""
         self._control.append(encode(frame))
         self._control_size += len(self._control[-1])
+
+    @property
+    def is_due(self) -> bool:
+        """Something waits that is not only an ACK, which may wait for company."""
+        if self._control:
+            return True
+        return self.source is not None and self.source.has_data
 
     def next_message(self, now: float) -> bytes | None:
         """The next message to send, or None when there is nothing or no window."""

@@ -150,6 +150,10 @@ class Session:
 
     # What the path asks for
 
+    @property
+    def has_data(self) -> bool:
+        return self.state is SessionState.ACTIVE and self.mux.has_data
+
     def take_control(self) -> Ack | None:
         return self.mux.take_ack() if self.state is SessionState.ACTIVE else None
 

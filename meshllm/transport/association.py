@@ -4,8 +4,8 @@ its packets back, and its tasks to none per message.
 aiortc (1.16) advertises a window of 1 MiB and then takes whatever comes, on any of
 65,535 streams: an admitted peer could fill the memory with messages it never ends. It
 acknowledges each packet with a packet, which costs as much as the token in it; here
-every second one is, or after 20 ms, or along with DATA of our own (RFC 9260 §6.2). And
-it starts a task for each message sent and an event for each received; here both are
+two full ones are, or after 20 ms, or along with DATA of our own (RFC 9260 §6.2). And it
+starts a task for each message sent and an event for each received; here both are
 plain calls. What is rare (losses, the handshake, the end) is upstream's.
 """
 
@@ -37,7 +37,9 @@ CHANNEL_ID = 0
 # Chunks behind a lost one wait for it. An honest peer has 256 KiB of frames under way
 # (docs/protocol.md §7), each in a chunk of its own when they are small.
 WAITING_CHUNKS = 8_192
-SACK_EVERY = 2
+# Bytes: two full packets, as TCP counts. Tokens are small, and a SACK for each second
+# of them would wake their sender for nothing; its window counts bytes too.
+SACK_EVERY = 2 * USERDATA_MAX_LENGTH
 SACK_DELAY_S = 0.02  # RFC 9260 allows 0.5 s; the peer's retransmission waits for 1 s
 WHOLE = SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG
 BURST = 4  # packets; upstream's, against loss in the queues on the way
@@ -90,7 +92,7 @@ class Association(RTCSctpTransport):
         self.buffered = 0  # bytes of messages that SCTP has not taken yet
         self._held: deque[bytes] = deque()
         self._may_retransmit = False
-        self._unacknowledged = 0
+        self._unacknowledged = 0  # bytes
         self._sack_timer: asyncio.TimerHandle | None = None
         self._sack_soon: asyncio.Handle | None = None
 
@@ -181,7 +183,7 @@ class Association(RTCSctpTransport):
         elif self._advertised_rwnd < 0 or len(stream.reassembly) > WAITING_CHUNKS:
             self.on_abuse("the peer sent more than its window allows")
         else:
-            self._unacknowledged += 1
+            self._unacknowledged += len(chunk.user_data)
             if not self._take_next(chunk):
                 await super()._receive_data_chunk(chunk)
 

@@ -79,7 +79,7 @@ class Stream:
         """Queue bytes. Await `drain` between writes or memory has no bound."""
         self.has_written = True
         self._link.session.mux.write(self.id, data)
-        self._link.wake()
+        self._link.wake(len(data))
 
     async def drain(self) -> None:
         """Until more may be written. StreamReset when the peer ended the stream."""
@@ -99,9 +99,13 @@ class Stream:
 
     def reset(self, code: Code, text: str, *, retryable: bool = False) -> None:
         """End it both ways, now. Nothing happens when it has ended."""
-        self._link.session.mux.reset(self.id, code, text, retryable=retryable)
+        mux = self._link.session.mux
+        is_said = self.is_open and not mux.is_complete(self.id)
+        mux.reset(self.id, code, text, retryable=retryable)
         self._end(StreamReset(code, text, retryable=retryable))
         self._link.forget(self)
+        if is_said:
+            self._link.wake()
 
     @property
     def is_open(self) -> bool:
@@ -190,9 +194,9 @@ class Link:
         self._handle(self.session.receive(wire.path, frames))
         self._drop_complete()
 
-    def wake(self) -> None:
+    def wake(self, count: int = 0) -> None:
         if self.wire is not None:
-            self.wire.wake()
+            self.wire.wake(count)
 
     def wake_later(self) -> None:
         if self.wire is not None:
@@ -218,7 +222,6 @@ class Link:
     def forget(self, stream: Stream) -> None:
         self._streams.pop(stream.id, None)
         self._may_open.set()
-        self.wake()
 
     def describe(self) -> dict[str, Any]:
         """For `meshllm peers`: the path as it is now."""
@@ -308,8 +311,8 @@ class Link:
                     self.on_info(id, json)
                 case _:
                     self._handle_rare(event)
-        if events:
-            self.wake()
+        if events and self.wire is not None:
+            self.wire.wake_if_due()
 
     def _handle_rare(self, event: Event) -> None:
         match event:

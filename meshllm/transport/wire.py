@@ -20,6 +20,7 @@ from meshllm.protocol.path import HELLO_S, Path, PathState
 log = logging.getLogger(__name__)
 
 LOW_BYTES = 0  # above it the carrier is busy: hold frames back and batch them
+PACKET_BYTES = 1_024  # about what a packet of the data channel holds
 LAZY_S = 0.02
 EARLY_FRAMES = 16
 FLUSH_S = 0.25  # a last CLOSE or RESET may take this long to leave
@@ -68,6 +69,7 @@ class Wire:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._low = asyncio.Event()
         self._pump_due = False
+        self._fresh = 0  # bytes to send that came since the last pump
         self._timer: asyncio.TimerHandle | None = None
         self._lazy: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -99,11 +101,22 @@ class Wire:
             self.close("the peer did not say HELLO in time")
             raise PeerUnreachable("The peer did not prove who it is in time.") from None
 
-    def wake(self) -> None:
-        """Something may be there to send; several calls in one turn cost one pump."""
-        if not self._pump_due and not self.is_closed:
+    def wake(self, count: int = 0) -> None:
+        """Something may be there to send, `count` bytes of it new.
+
+        What comes in one turn of the loop leaves together at its end; before that only
+        when it fills a packet, so that the peer can begin with it meanwhile.
+        """
+        self._fresh += count
+        if self._fresh >= PACKET_BYTES:
+            self._pump()
+        elif not self._pump_due and not self.is_closed:
             self._pump_due = True
-            self._loop.call_soon(self._pump)
+            self._loop.call_soon(self._pump_soon)
+
+    def wake_if_due(self) -> None:
+        if self.path.is_due:
+            self.wake()
 
     def wake_later(self) -> None:
         """What is there to send is in no hurry: with the next message, or in 20 ms."""
@@ -167,7 +180,7 @@ class Wire:
             self._pass(frames)
         if in_hello and not self._ready.done():
             self._ready.set_result(None)
-        self.wake()
+        self.wake_if_due()
 
     def _pass(self, frames: list[Frame]) -> None:
         if self._on_frames is None:
@@ -184,8 +197,12 @@ class Wire:
         log.warning("path closed: %s", error)
         self.close(str(error), error)
 
-    def _pump(self) -> None:
+    def _pump_soon(self) -> None:
         self._pump_due = False
+        self._pump()
+
+    def _pump(self) -> None:
+        self._fresh = 0
         if self.is_closed:
             return
         if self._lazy is not None:
@@ -222,4 +239,7 @@ class Wire:
             self.close(f"nothing heard for {self._silent_s:.0f} s")
             return
         self.path.on_time(now)
-        self._pump()
+        if self.path.is_due or (self.path.next_time() or now) <= now:
+            self._pump()
+        else:
+            self._arm(now)
