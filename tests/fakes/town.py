@@ -1,0 +1,133 @@
+"""A mesh of real processes that may be killed, frozen and started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from meshllm.processes import Child
+from tests.fakes.commands import READY_S, Commands, Serving, commands
+
+POLL_S = 0.02
+
+
+@dataclass
+class Backend:
+    """The counting server as a process."""
+
+    child: Child
+    url: str
+
+    @property
+    def port(self) -> str:
+        return self.url.rpartition(":")[2]
+
+    async def counts(self) -> dict[str, int]:
+        """`begun` and `running`."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.url}/counts") as response,
+        ):
+            found: dict[str, int] = await response.json()
+            return found
+
+    async def until(self, is_so: Callable[[dict[str, int]], bool]) -> None:
+        while not is_so(await self.counts()):
+            await asyncio.sleep(POLL_S)
+
+    async def idle(self) -> None:
+        await self.until(lambda counts: counts["running"] == 0)
+
+    async def runs(self, count: int) -> None:
+        await self.until(lambda counts: counts["running"] == count)
+
+
+@dataclass
+class Town:
+    """`anna` owns the mesh; whoever else is here is a member."""
+
+    meshllm: Commands
+    hub: Serving
+    _backends: list[Backend] = field(default_factory=list)
+
+    async def backend(self, port: str = "0") -> Backend:
+        argv = (sys.executable, "-m", "tests.fakes.counting", port)
+        child = await Child.start(argv, self.meshllm.env, name="backend")
+        backend = Backend(child, str((await child.wait_json(READY_S))["url"]))
+        self._backends.append(backend)
+        return backend
+
+    async def share(
+        self, backend: Backend, home: str = "anna", *options: str
+    ) -> Serving:
+        where = ("--backend", "ollama", "--url", backend.url)
+        return await self.meshllm.start(home, "share", *where, *options)
+
+    async def gateway(self, home: str = "anna", port: str = "0") -> Serving:
+        return await self.meshllm.start(home, "gateway", "--port", port)
+
+    async def joins(self, name: str) -> None:
+        """A member of its own home, admitted by anna's running node."""
+        words = ("--name", name, "--role", "member")
+        link = (await self.meshllm.run("anna", "invite", *words)).out.strip()
+        await self.meshllm.run(name, "join", link)
+
+    async def stop(self) -> None:
+        for backend in self._backends:
+            await backend.child.stop()
+
+
+@asynccontextmanager
+async def town(root: Path) -> AsyncIterator[Town]:
+    async with commands(root) as meshllm:
+        hub = await meshllm.start("hub", "signal", "--port", "0")
+        await meshllm.run("anna", "init", str(hub.said["link"]))
+        here = Town(meshllm, hub)
+        try:
+            yield here
+        finally:
+            await here.stop()
+
+
+async def kill(child: Child) -> None:
+    """As `kill -9` does it: nothing can be said or tidied up."""
+    os.kill(child.pid, signal.SIGKILL)
+    await child.wait()
+
+
+def freeze(child: Child) -> None:
+    os.kill(child.pid, signal.SIGSTOP)
+
+
+def thaw(child: Child) -> None:
+    os.kill(child.pid, signal.SIGCONT)
+
+
+async def has(gateway: Serving, providers: int) -> None:
+    """Until the gateway sees so many providers."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"{gateway.url}/health") as response:
+                if (await response.json())["providers"] == providers:
+                    return
+            await asyncio.sleep(POLL_S)
+
+
+class Mark:
+    """`on_number` of a program: an event for having come so far."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.reached = asyncio.Event()
+
+    def __call__(self, number: int) -> None:
+        if number >= self._number:
+            self.reached.set()
