@@ -21,7 +21,7 @@ from meshllm.errors import (
     TrustError,
 )
 from meshllm.identity import IDENTITY_FILE, Identity
-from meshllm.membership import Membership, refuse_second
+from meshllm.membership import NO_MESH, Membership, refuse_second
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
 from meshllm.trust.admission import Admission
 from meshllm.trust.grants import Caps, Role, Ticket
@@ -36,9 +36,6 @@ from meshllm.trust.link import (
     seal_invitation,
 )
 
-NO_MESH: Final = (
-    "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one."
-)
 MEMBERSHIP_S: Final = 3.0  # an owner's node that is online answers in a round trip
 
 

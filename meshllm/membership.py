@@ -35,6 +35,7 @@ from meshllm.trust.grants import (
 from meshllm.trust.keys import PeerId
 from meshllm.trust.link import Invitation
 
+NO_MESH = "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one."
 MEMBERSHIP_S = 5 * 365 * 86_400  # revocation ends one sooner; an end at all is hygiene
 CARD_CHARS = 360  # of a card's signed form
 CHAIN_CHARS_MAX = 6_000  # an offer has 12,288 bytes for chain and candidates

@@ -27,7 +27,7 @@ from meshllm.errors import (
     PeerUnreachable,
 )
 from meshllm.identity import Identity
-from meshllm.membership import Membership
+from meshllm.membership import NO_MESH, Membership
 from meshllm.protocol.signals import Welcome
 from meshllm.provider.host import Host
 from meshllm.routing.links import Links
@@ -45,7 +45,6 @@ from meshllm.trust.keys import PeerId
 log = logging.getLogger(__name__)
 
 MODELS_MAX = 256
-NO_MESH = "This node is in no mesh. `meshllm join LINK`, or `meshllm init` to make one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +119,11 @@ class Node:
         await self._tasks.__aexit__(None, None, None)
 
     async def joined(self, timeout_s: float = 10.0) -> None:
-        """Until the mesh's roster is known. PeerUnreachable says why it is not."""
-        if self.signaling is None:
-            return
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._first_welcome.wait()
-        except TimeoutError:
-            raise PeerUnreachable(
-                f"No answer from the signaling server {self.membership.hub}: "
-                f"{self._hub.reason or 'it is silent'}."
-            ) from None
+        """Until the mesh's roster is known. PeerUnreachable after the time, or at once
+        what the server said when it refuses us for good."""
+        if self.signaling is not None and not self._first_welcome.is_set():
+            await self.signaling.wait_connected(timeout_s)
+            await self._first_welcome.wait()
 
     async def share(
         self, backend: Backend, *, parallel: int, queue: int, models: tuple[str, ...]
@@ -140,14 +133,7 @@ class Node:
         `models` names those to share, all when empty. NotAllowed when this node may
         not share, or another process of it does.
         """
-        if self.membership.admission(int(time.time())).role is Role.GUEST:
-            raise NotAllowed(
-                "This node may use models, not share any: its invitation was for a "
-                "guest. Ask an owner for one with `--role member`."
-                if not self.membership.is_provisional
-                else "This node shares once its membership has come; a node of the "
-                "mesh's owner must be online for that."
-            )
+        self.check_may_share()
         host = Host(
             backend,
             parallel=parallel,
@@ -164,6 +150,17 @@ class Node:
         self._run(host.sessions.judge(), "sessions")
         await self._announce()
         return host
+
+    def check_may_share(self) -> None:
+        """NotAllowed for guests, and as long as our own membership has not come."""
+        if self.membership.admission(int(time.time())).role is Role.GUEST:
+            raise NotAllowed(
+                "This node may use models, not share any: its invitation was for a "
+                "guest. Ask an owner for one with `--role member`."
+                if not self.membership.is_provisional
+                else "This node shares once its membership has come; a node of the "
+                "mesh's owner must be online for that."
+            )
 
     async def drain(self) -> None:
         """Take nothing new; returns when the answers that run have ended.

@@ -107,6 +107,7 @@ async def _share(
                 policy=read_policy(relay_only, direct_only),
             )
         )
+        node.check_may_share()  # before a model is fetched for nothing
         with Download(common, "a small model") as download:
             found = await open_backend(
                 backend,
