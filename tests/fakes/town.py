@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from meshllm import control
 from meshllm.processes import Child
 from tests.fakes.commands import READY_S, Commands, Serving, commands
 
@@ -79,6 +81,28 @@ class Town:
         words = ("--name", name, "--role", "member")
         link = (await self.meshllm.run("anna", "invite", *words)).out.strip()
         await self.meshllm.run(name, "join", link)
+
+    async def told(self, role: str, path: str, home: str = "anna") -> Any:
+        """What the control socket of a running `share` or `gateway` says."""
+        running = control.running(self.meshllm.home(home))
+        (one,) = [one for one in running if one.role == role]
+        return await control.ask(one, path)
+
+    async def path(self) -> str | None:
+        """How anna's gateway is connected to its provider, as it says itself."""
+        rows = await self.told("gateway", "/peers")
+        (row,) = [row for row in rows if row["direction"] == "provider"]
+        path: str | None = row["path"]
+        return path
+
+    async def slots(self, *, running: int | None = None, waiting: int = 0) -> None:
+        """Until so many requests run and wait at anna's provider."""
+        while True:
+            shares = (await self.told("share", "/status"))["shares"]
+            is_running = running is None or shares["running"] == running
+            if is_running and shares["waiting"] == waiting:
+                return
+            await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
         for backend in self._backends:

@@ -1,0 +1,225 @@
+"""Death of anything at any moment: what the program sees of it.
+
+Real processes, killed (`kill -9`) or frozen (SIGSTOP) at scripted moments. Time limits
+here are promises of docs/protocol.md §7, with room for a slow machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.counting import Plan
+from tests.fakes.program import OLLAMA, OPENAI, Outcome, ask
+from tests.fakes.town import Mark, Town, freeze, has, kill, thaw, town
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(90)]
+
+SLOW = Plan(lines=2000, every_ms=20)  # runs until something ends it
+NEVER = Plan(lines=1, head_ms=600_000)  # a prompt that takes for ever
+SHORT = Plan(lines=20)
+GONE_S = 10.0  # a provider that was killed is known to be gone: 6 s, and room
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Town]:
+    async with town(tmp_path) as here:
+        yield here
+
+
+async def begun(url: str, plan: Plan, api: str = OLLAMA) -> asyncio.Task[Outcome]:
+    """A question whose answer is under way."""
+    mark = Mark(3)
+    asking = asyncio.create_task(ask(url, plan, api, on_number=mark))
+    await mark.reached.wait()
+    return asking
+
+
+class TestProvider:
+    async def test_killed_alone_every_program_is_told_in_its_own_way(
+        self, here: Town
+    ) -> None:
+        backend = await here.backend()
+        provider = await here.share(backend, "anna", "--parallel", "8")
+        gateway = await here.gateway()
+        url = gateway.url
+        torn = [await begun(url, SLOW, api) for api in (OLLAMA, OPENAI)]
+        waiting = [
+            asyncio.create_task(ask(url, NEVER, api, stream=stream))
+            for api in (OLLAMA, OPENAI)
+            for stream in (True, False)
+        ]
+        await backend.runs(6)
+        await kill(provider.child)
+        async with asyncio.timeout(GONE_S):
+            for asking in torn:
+                outcome = await asking
+                assert outcome.status == 200
+                assert outcome.is_failure_that_shows
+                assert outcome.error is not None
+                assert "was lost" in outcome.error
+            for asking in waiting:
+                outcome = await asking
+                assert outcome.status == 502
+                assert outcome.error is not None
+        await backend.idle()
+        # The home is not locked, and the same gateway goes on with the new process.
+        await here.share(backend, "anna", "--parallel", "8")
+        await has(gateway, 1)
+        assert (await ask(url, SHORT)).is_all_of(SHORT)
+
+    async def test_killed_before_the_first_byte_another_answers(
+        self, here: Town
+    ) -> None:
+        backends = [await here.backend(), await here.backend()]
+        first = await here.share(backends[0])
+        gateway = await here.gateway()
+        await has(gateway, 1)
+        plan = Plan(lines=20, head_ms=4_000)
+        asking = asyncio.create_task(ask(gateway.url, plan))
+        await backends[0].runs(1)
+        await here.joins("ben")
+        await here.share(backends[1], "ben")
+        await has(gateway, 2)
+        await kill(first.child)
+        async with asyncio.timeout(GONE_S + 5):
+            assert (await asking).is_all_of(plan)
+        assert (await backends[1].counts())["begun"] == 1
+
+    async def test_killed_while_it_is_dialled_another_answers(self, here: Town) -> None:
+        backends = [await here.backend(), await here.backend()]
+        first = await here.share(backends[0])
+        await here.joins("ben")
+        gateway = await here.gateway("ben")
+        await has(gateway, 1)
+        freeze(first.child)  # takes the offer, and answers nothing
+        asking = asyncio.create_task(ask(gateway.url, SHORT))
+        await here.share(backends[1], "ben")
+        await has(gateway, 2)
+        assert not asking.done()
+        await kill(first.child)
+        async with asyncio.timeout(GONE_S):
+            assert (await asking).is_all_of(SHORT)
+
+    async def test_frozen_for_longer_than_its_path_lives_the_answer_goes_on(
+        self, here: Town
+    ) -> None:
+        backend = await here.backend()
+        provider = await here.share(backend)
+        gateway = await here.gateway()
+        plan = Plan(lines=1200, every_ms=10)
+        asking = await begun(gateway.url, plan)
+        freeze(provider.child)
+        while await here.path() is not None:  # the gateway gives it up after 10 s
+            await asyncio.sleep(0.1)
+        thaw(provider.child)
+        assert (await asking).is_all_of(plan)
+        assert (await backend.counts())["begun"] == 1
+
+
+class TestGateway:
+    async def test_killed_the_provider_stops_what_it_asked(self, here: Town) -> None:
+        backend = await here.backend()
+        await here.share(backend, "anna", "--parallel", "2")
+        gateway = await here.gateway()
+        running = [await begun(gateway.url, SLOW) for _ in range(2)]
+        queued = asyncio.create_task(ask(gateway.url, SHORT))
+        await here.slots(waiting=1)
+        await kill(gateway.child)
+        for asking in (*running, queued):
+            assert (await asking).is_failure_that_shows or (await asking).is_cut
+        async with asyncio.timeout(15):  # 6 s of silence, and the server's word
+            await here.slots(running=0)
+            await backend.idle()
+        assert (await backend.counts())["begun"] == 2
+        again = await here.gateway()  # over what the killed one left in its home
+        assert (await ask(again.url, SHORT)).is_all_of(SHORT)
+
+    async def test_frozen_and_thawed_nothing_is_lost(self, here: Town) -> None:
+        backend = await here.backend()
+        await here.share(backend)
+        gateway = await here.gateway()
+        plan = Plan(lines=300, every_ms=10, pad=2000)
+        asking = await begun(gateway.url, plan)
+        freeze(gateway.child)
+        await asyncio.sleep(2)  # the moment is what is tested, not an event
+        thaw(gateway.child)
+        assert (await asking).is_all_of(plan)
+
+
+class TestBackend:
+    async def test_killed_every_program_is_told_and_a_new_one_is_used(
+        self, here: Town
+    ) -> None:
+        backend = await here.backend()
+        await here.share(backend, "anna", "--parallel", "8")
+        gateway = await here.gateway()
+        torn = [await begun(gateway.url, SLOW, api) for api in (OLLAMA, OPENAI)]
+        waiting = [
+            asyncio.create_task(ask(gateway.url, NEVER, api))
+            for api in (OLLAMA, OPENAI)
+        ]
+        await backend.runs(4)
+        await kill(backend.child)
+        for asking in torn:
+            outcome = await asking
+            assert outcome.is_failure_that_shows
+            assert outcome.error is not None
+        for asking in waiting:
+            outcome = await asking
+            assert outcome.status == 502
+            assert outcome.error is not None
+        away = await ask(gateway.url, SHORT)
+        assert away.status in (502, 503)  # not 404: the model is known
+        again = await here.backend(backend.port)
+        while (await ask(gateway.url, SHORT)).status != 200:
+            await asyncio.sleep(0.2)
+        assert (await again.counts())["begun"] >= 1
+
+    async def test_frozen_an_answer_waits_and_a_program_may_still_leave(
+        self, here: Town
+    ) -> None:
+        backend = await here.backend()
+        await here.share(backend, "anna", "--parallel", "2")
+        gateway = await here.gateway()
+        plan = Plan(lines=100, every_ms=10)
+        staying, leaving = (
+            await begun(gateway.url, plan),
+            await begun(gateway.url, SLOW),
+        )
+        freeze(backend.child)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await here.slots(running=1)  # the slot is free though nothing moves
+        thaw(backend.child)
+        assert (await staying).is_all_of(plan)
+        await backend.idle()
+
+
+class TestSignaling:
+    @pytest.mark.parametrize("how", ["killed", "frozen"])
+    async def test_answers_go_on_and_new_questions_too(
+        self, here: Town, how: str
+    ) -> None:
+        backend = await here.backend()
+        await here.share(backend, "anna", "--parallel", "2")
+        gateway = await here.gateway()
+        plan = Plan(lines=300, every_ms=10)
+        asking = await begun(gateway.url, plan)
+        if how == "killed":
+            await kill(here.hub.child)
+        else:
+            freeze(here.hub.child)
+        assert (await ask(gateway.url, SHORT)).is_all_of(SHORT)
+        assert (await asking).is_all_of(plan)
+        port = here.hub.url.rpartition(":")[2]
+        if how == "killed":
+            await here.meshllm.start("hub", "signal", "--port", port)
+        else:
+            thaw(here.hub.child)
+        newcomer = await here.gateway()  # everybody came back to it by themselves
+        await has(newcomer, 1)
+        assert (await ask(newcomer.url, SHORT)).is_all_of(SHORT)
