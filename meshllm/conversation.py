@@ -69,11 +69,15 @@ class Conversation:
         self.model = model
         self._options = dict(options or {})
         self.reply: Reply | None = None
+        self.place: int | None = None  # in the provider's line, while we wait
         self._mesh = mesh
         self._messages: list[dict[str, str]] = []
 
     def clear(self) -> None:
         self._messages.clear()
+
+    def _on_queue(self, place: int) -> None:
+        self.place = place
 
     async def ask(self, prompt: str) -> AsyncGenerator[Piece, None]:
         """The answer as it comes; `reply` is the whole of it afterwards.
@@ -81,6 +85,7 @@ class Conversation:
         An answer that is stopped half way stays in the conversation, as far as it got;
         a question that got none does not. Raises MeshError.
         """
+        self.place = None
         question = {"role": "user", "content": prompt}
         text, began, first = "", time.monotonic(), 0.0
         answer, model = await self._send([*self._messages, question])
@@ -126,6 +131,7 @@ class Conversation:
                 provider=pin,
                 content_type="application/json",
                 body=json.dumps(body, ensure_ascii=False).encode(),
+                on_queue=self._on_queue,
             )
         )
         if answer.status == 200:

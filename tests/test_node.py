@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -157,6 +158,21 @@ async def test_hanging_up_frees_the_slot_at_the_provider(town: Village) -> None:
     assert provider.host is not None
     while provider.host.slots.running:
         await asyncio.sleep(0.01)
+
+
+async def test_who_waits_in_line_hears_its_place(town: Village) -> None:
+    await town.provider(parallel=1)
+    gateway = await town.node(town.owner)
+    first, script = await start(town, gateway, chat())
+    places: asyncio.Queue[int] = asyncio.Queue()
+    waiting = replace(chat(), request_id="r2", on_queue=places.put_nowait)
+    asking = asyncio.create_task(start(town, gateway, waiting))
+    assert await places.get() == 1
+    script.end()
+    await text(first)
+    answer, script = await asking
+    script.end()
+    assert await text(answer) == b"first\n"
 
 
 async def test_many_questions_share_one_path(town: Village) -> None:

@@ -23,7 +23,7 @@ async def show_answer(common: Common, talk: Conversation, prompt: str) -> None:
     """Asks, and prints the answer. Raises MeshError."""
     waiting = contextlib.AsyncExitStack()
     async with waiting, contextlib.aclosing(talk.ask(prompt)) as pieces:
-        await waiting.enter_async_context(shown(lambda: f"Waiting for {talk.model} …"))
+        await waiting.enter_async_context(shown(lambda: _waiting(talk)))
         async for piece in pieces:
             await waiting.aclose()
             if not common.json:
@@ -31,6 +31,12 @@ async def show_answer(common: Common, talk: Conversation, prompt: str) -> None:
     reply = talk.reply
     assert reply is not None
     common.tell("", asdict(reply))
+
+
+def _waiting(talk: Conversation) -> str:
+    if talk.place is None:
+        return f"Waiting for {talk.model} …"
+    return f"Waiting for {talk.model}, number {talk.place} in line …"
 
 
 def _show(text: str, *, is_thought: bool) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypeAlias
+
+import orjson
 
 from meshllm.dialects import Model
 from meshllm.dialects.lists import full_name
@@ -195,6 +199,8 @@ class MeshRouter:
         started = time.monotonic()
         link = await self._links.get(provider)
         stream = await link.open_stream()
+        if ask.on_queue is not None:
+            stream.on_info = partial(_tell_place, ask.on_queue)
         connect_ms = (time.monotonic() - started) * 1000
 
         def leave() -> None:
@@ -210,6 +216,14 @@ class MeshRouter:
             stream.reset(Code.CANCELLED, "The program went away.")
             raise
         return StreamAnswer(provider, link, stream, head, rest, connect_ms)
+
+
+def _tell_place(on_queue: Callable[[int], None], json: bytes) -> None:
+    """INFO is advisory: what we do not understand is not for us."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        match orjson.loads(json):
+            case {"queue": int() as place}:
+                on_queue(place)
 
 
 async def _send(stream: Stream, ask: Ask) -> None:

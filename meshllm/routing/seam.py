@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,8 @@ class Ask:
     provider: str | None
     content_type: str
     body: bytes
+    on_queue: Callable[[int], None] | None = None
+    """Hears our place in the provider's line, 1 being next, while we wait there."""
 
 
 class Answer(Protocol):

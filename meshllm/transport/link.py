@@ -42,6 +42,7 @@ class Stream:
     def __init__(self, link: Link, id: int) -> None:
         self.id = id
         self.has_written = False  # anything: the peer may have seen a first byte
+        self.on_info: Callable[[bytes], None] = lambda json: None
         self._link = link
         self._chunks: deque[bytes] = deque()
         self._has_fin = False
@@ -140,7 +141,6 @@ class Link:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.on_stream: Callable[[Stream], None] = lambda stream: None
-        self.on_info: Callable[[int, bytes], None] = lambda stream, json: None
         self.on_detached: Callable[[str], None] = lambda reason: None
         self.on_going_away: Callable[[], None] = lambda: None
         self.on_closed: Callable[[Code, str], None] = lambda code, text: None
@@ -308,7 +308,8 @@ class Link:
                         stream._end(StreamReset(code, text, retryable=retryable))
                     self._may_open.set()
                 case Informed(id, json):
-                    self.on_info(id, json)
+                    if stream := self._streams.get(id):
+                        stream.on_info(json)
                 case _:
                     self._handle_rare(event)
         if events and self.wire is not None:
