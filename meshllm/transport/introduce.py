@@ -28,28 +28,19 @@ from meshllm.protocol.envelope import (
     open_envelope,
 )
 from meshllm.protocol.envelope import seal as seal_envelope
-from meshllm.protocol.frames import Hello
-from meshllm.protocol.hello import (
-    ANSWERER,
-    OFFERER,
-    commit,
-    prove,
-    transcript,
-    verify,
-)
-from meshllm.protocol.path import DETACH_S, Path
+from meshllm.protocol.hello import commit
 from meshllm.transport.peer import IceServer, Peer
 from meshllm.transport.policy import Policy
+from meshllm.transport.proof import Exchanged, prove
 from meshllm.transport.wire import Wire
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement
-from meshllm.trust.keys import PeerId, public_key, short
+from meshllm.trust.keys import PeerId, short
 
 log = logging.getLogger(__name__)
 
 VERSIONS = (1, 1)
 CONNECT_S = 10.0
-CLIENT_SILENT_S = 10.0  # pings go every 2 s, so this is four lost ones
 PENDING_PER_PEER = 4
 PENDING_MAX = 32
 
@@ -105,8 +96,8 @@ class Introducer:
                 return await self._dial(target, deliver)
         except TimeoutError:
             raise PeerUnreachable(
-                f"No connection to {short(target.id)} within {CONNECT_S:.0f} s. "
-                "Try `meshllm doctor`."
+                f"No connection to {short(target.id)} within {CONNECT_S:.0f} s. Where "
+                "no direct path exists, the signaling server needs a TURN server."
             ) from None
 
     async def _dial(self, target: Announcement, deliver: Deliver) -> Introduced:
@@ -133,23 +124,11 @@ class Introducer:
             admission = self._decide(answer.chain, answer.sender)
             await peer.accept(answer.description)
             await peer.opened(CONNECT_S)
-            seen = peer.observed_fingerprint
-            said = transcript(
-                path=path,
-                offerer=self._identity.id,
-                answerer=answer.sender,
-                commit=offer.commit,
-                answer_nonce=answer.nonce,
-                offerer_fingerprint=peer.own_fingerprint,
-                answerer_fingerprint=seen,
-                offer_digest=offer_digest,
-                answer_digest=answer_digest,
-            )
-            wire = self._wire(peer, said, nonce, answer.sender, offer.commit)
+            said = Exchanged(offer, offer_digest, answer, answer_digest)
+            wire = await prove(peer, self._identity, said, nonce)
         except BaseException:
             await peer.close()
             raise
-        await self._proven(wire)
         return Introduced(wire, admission, path)
 
     async def _ask(
@@ -270,57 +249,12 @@ class Introducer:
             sealed, answer_digest = self._seal(answer, offer.box)
             await deliver(offer.sender, offer.conn, sealed)
             await peer.opened(CONNECT_S)
-            said = transcript(
-                path=offer.path,
-                offerer=offer.sender,
-                answerer=self._identity.id,
-                commit=offer.commit,
-                answer_nonce=nonce,
-                offerer_fingerprint=peer.observed_fingerprint,
-                answerer_fingerprint=peer.own_fingerprint,
-                offer_digest=digest,
-                answer_digest=answer_digest,
-            )
-            wire = self._wire(peer, said, None, offer.sender, offer.commit)
+            said = Exchanged(offer, digest, answer, answer_digest)
+            wire = await prove(peer, self._identity, said, None)
         except BaseException:
             await peer.close()
             raise
-        await self._proven(wire)
         return Introduced(wire, admission, offer.path, (offer, digest))
-
-    async def _proven(self, wire: Wire) -> None:
-        try:
-            await wire.said_hello()
-        except BaseException:
-            wire.close("HELLO failed")
-            await wire.closed()
-            raise
-
-    def _wire(
-        self,
-        peer: Peer,
-        said: bytes,
-        reveal: bytes | None,
-        other: PeerId,
-        committed: bytes,
-    ) -> Wire:
-        """`reveal` is the offerer's nonce; None on the answering side."""
-        is_client = reveal is not None
-        mine, theirs = (OFFERER, ANSWERER) if is_client else (ANSWERER, OFFERER)
-
-        def check(hello: Hello) -> None:
-            verify(
-                hello,
-                role=theirs,
-                transcript=said,
-                public=public_key(other),
-                commit=None if is_client else committed,
-            )
-
-        sig = prove(mine, said, self._identity.signing)
-        hello = Hello(mine, reveal or bytes(32), sig)
-        path = Path(hello, check, is_client=is_client)
-        return Wire(peer, path, silent_s=CLIENT_SILENT_S if is_client else DETACH_S)
 
     async def knock(self, answered: Introduced, deliver: Deliver) -> None:
         """Tell the offerer that nothing is heard on its path: a refusal, late.
