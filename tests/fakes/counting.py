@@ -2,13 +2,14 @@
 
 It can be killed and frozen. What it says is in the prompt, a JSON object: `lines`
 numbered lines, one every `every_ms`, the first after `head_ms`, each with `pad` more
-bytes. `GET /counts` tells what runs, and how many have begun.
+bytes of two-byte characters. `GET /counts` tells Counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -26,6 +27,8 @@ MODEL = "count:1b"
 class Counts:
     begun: int = 0
     running: int = 0
+    sent: int = 0  # bytes of streams that our socket took
+    heard: str = ""  # SHA-256 of the last message of the latest question
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class Plan:
         return json.dumps(asdict(self))
 
 
+def text_of(plan: Plan, number: int) -> str:
+    return f"{number} " + "ä" * (plan.pad // 2)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _plan(body: dict[str, Any]) -> Plan:
     return Plan(**json.loads(body["messages"][0]["content"]))
 
@@ -54,7 +65,7 @@ async def _numbers(plan: Plan) -> AsyncIterator[str]:
         due = began + number * plan.every_ms / 1000
         if plan.every_ms:
             await asyncio.sleep(max(0.0, due - clock()))
-        yield f"{number} " + "ä" * (plan.pad // 2)
+        yield text_of(plan, number)
 
 
 class CountingServer:
@@ -92,6 +103,7 @@ class CountingServer:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        self.counts.heard = digest(body["messages"][-1]["content"])
         last = {"model": MODEL, "message": {"content": ""}, "done": True}
         if body.get("stream") is False:
             with self._counted():
@@ -128,11 +140,15 @@ class CountingServer:
             first = await anext(numbers, None)  # a real one has no head before it
             await response.prepare(request)
             if first is not None:
-                await response.write(say(first))
+                await self._write(response, say(first))
             async for text in numbers:
-                await response.write(say(text))
+                await self._write(response, say(text))
             await response.write(end)
         return response
+
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        await response.write(data)
+        self.counts.sent += len(data)
 
     @contextlib.contextmanager
     def _counted(self) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,10 +11,11 @@ from typing import Any
 
 import aiohttp
 
-from tests.fakes.counting import MODEL, Plan
+from tests.fakes.counting import MODEL, Plan, text_of
 
 OLLAMA = "/api/chat"
 OPENAI = "/v1/chat/completions"
+JSON = {"Content-Type": "application/json"}
 
 
 @dataclass
@@ -25,13 +28,19 @@ class Outcome:
     is_whole: bool = False
     error: str | None = None
     is_cut: bool = False  # the connection broke: no program takes that for the end
+    _said: Any = field(default_factory=hashlib.sha256)  # of the text, as it came
 
     @property
     def is_in_order(self) -> bool:
         return self.numbers == list(range(len(self.numbers)))
 
     def is_all_of(self, plan: Plan) -> bool:
-        return self.is_whole and self.numbers == list(range(plan.lines))
+        if not self.is_whole or self.numbers != list(range(plan.lines)):
+            return False
+        expected = hashlib.sha256()
+        for number in range(plan.lines):
+            expected.update(text_of(plan, number).encode())
+        return bool(self._said.digest() == expected.digest())
 
     @property
     def is_failure_that_shows(self) -> bool:
@@ -46,16 +55,20 @@ async def ask(
     api: str = OLLAMA,
     *,
     stream: bool = True,
+    more: str = "",
     on_number: Callable[[int], None] = lambda number: None,
 ) -> Outcome:
-    """Asks, and reads to the end, whatever the end is."""
+    """Asks, and reads to the end, whatever the end is. `more` is a second message."""
     outcome = Outcome()
     messages = [{"role": "user", "content": plan.prompt}]
+    if more:
+        messages.append({"role": "user", "content": more})
     body = {"model": MODEL, "messages": messages, "stream": stream}
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         try:
-            async with session.post(url + api, json=body) as response:
+            data = io.BytesIO(json.dumps(body, ensure_ascii=False).encode())
+            async with session.post(url + api, data=data, headers=JSON) as response:
                 outcome.status = response.status
                 outcome.headers = dict(response.headers)
                 if response.status != 200:
@@ -96,6 +109,7 @@ def _take(
     else:
         text = said["message"]["content"]
         outcome.is_whole = said["done"]
+    outcome._said.update(text.encode())
     for word in text.replace("ä", "").split():
         outcome.numbers.append(int(word))
         on(outcome.numbers[-1])

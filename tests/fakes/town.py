@@ -32,16 +32,16 @@ class Backend:
     def port(self) -> str:
         return self.url.rpartition(":")[2]
 
-    async def counts(self) -> dict[str, int]:
-        """`begun` and `running`."""
+    async def counts(self) -> dict[str, Any]:
+        """`begun`, `running`, `sent` and `heard`."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{self.url}/counts") as response,
         ):
-            found: dict[str, int] = await response.json()
+            found: dict[str, Any] = await response.json()
             return found
 
-    async def until(self, is_so: Callable[[dict[str, int]], bool]) -> None:
+    async def until(self, is_so: Callable[[dict[str, Any]], bool]) -> None:
         while not is_so(await self.counts()):
             await asyncio.sleep(POLL_S)
 
@@ -125,6 +125,14 @@ async def kill(child: Child) -> None:
     """As `kill -9` does it: nothing can be said or tidied up."""
     os.kill(child.pid, signal.SIGKILL)
     await child.wait()
+
+
+def memory_kib(child: Child) -> int:
+    """What it holds in memory now (Linux)."""
+    for line in Path(f"/proc/{child.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError("no VmRSS")
 
 
 def freeze(child: Child) -> None:

@@ -313,3 +313,23 @@ async def test_one_that_was_cancelled_in_mid_answer_may_not() -> None:
         await script.closed.wait()
         with pytest.raises(StreamReset, match="not run twice"):
             await answer(await b.ask(CHAT, id="same"))
+
+
+async def test_a_reader_that_takes_nothing_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("meshllm.protocol.mux.SLOW_READER_S", 0.05)
+    monkeypatch.setattr("meshllm.transport.link.TICK_S", 0.02)
+    async with bench() as b:
+        stream = await b.ask(CHAT)
+        script = await b.backend.asked.get()
+        for _ in range(50):
+            script.say(bytes(100_000))
+        await script.closed.wait()  # the model server is not kept waiting
+        assert script.taken < 50
+        other = await b.ask(CHAT)  # nor is anybody else
+        (await b.backend.asked.get()).end()
+        assert (await answer(other))[0].status == 200
+        with pytest.raises(StreamReset, match="took nothing") as told:
+            await answer(stream)
+        assert told.value.code is Code.SLOW_READER
