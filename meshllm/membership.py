@@ -49,6 +49,7 @@ class Membership:
         self._home = home
         self._take(known, seen)
         self._tickets = Tickets(home)
+        self._refreshed_at = 0  # by the clock that `recheck` is given
 
     # Coming and going
 
@@ -166,8 +167,13 @@ class Membership:
         return admission
 
     def recheck(self, admission: Admission, now: int) -> None:
-        """Raises when an admission no longer holds; cheap enough for every request."""
-        self._refresh()
+        """Raises when an admission no longer holds; cheap enough for every request.
+
+        What another process of this home learned counts within a second.
+        """
+        if now != self._refreshed_at:
+            self._refreshed_at = now
+            self._refresh()
         recheck(
             admission, now=now, statement=self._statement, revoked=self._revocations
         )
