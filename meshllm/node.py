@@ -193,6 +193,7 @@ class Node:
                 "reason": self._hub.reason,
                 "since": int(self._hub.since),
             },
+            "tasks": len(asyncio.all_tasks()),
             "shares": self.host.status() if self.host else None,
         }
 
