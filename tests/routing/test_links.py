@@ -1,0 +1,219 @@
+"""Sessions kept warm: dialled once, given another path, given up when all is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from meshllm.dialects import Model
+from meshllm.errors import Code, MeshError, PeerGone, PeerUnreachable, StreamReset
+from meshllm.provider.sessions import Sessions
+from meshllm.routing import links
+from meshllm.routing.links import Links
+from meshllm.routing.roster import Provider
+from meshllm.transport.introduce import Introduced
+from meshllm.transport.link import Link, Stream
+from meshllm.transport.memory import MemoryCarrier
+from meshllm.trust.admission import Admission
+from meshllm.trust.announcement import Announcement
+from meshllm.trust.grants import Caps, Role
+from meshllm.trust.keys import PeerId, peer_id
+from tests.fakes.links import wires
+
+ID = peer_id(bytes(32))
+MEMBER = Admission(ID, ID, "mia", Role.MEMBER, Caps(), None, None, ID)
+CARD = Announcement(ID, ID, bytes(16), bytes(32), (1, 1), "scripted", 1, (), (), 1)
+MIA = Provider(CARD, MEMBER, (Model("tiny:1b"),))
+MIA_ANEW = replace(MIA, announcement=replace(CARD, conn=bytes([1]) * 16))
+
+
+class Street:
+    """One provider, its roster entry, and links to it, joined in memory."""
+
+    def __init__(self) -> None:
+        self.listed: Provider | None = MIA
+        self.dialled: list[Provider] = []
+        self.error: MeshError | None = None
+        self.hold: asyncio.Event | None = None
+        self.has_dialled = asyncio.Event()
+        self.opened: asyncio.Queue[Stream] = asyncio.Queue()
+        self.sessions = Sessions(lambda stream, who: self.opened.put_nowait(stream))
+        self.links = Links(self._dial, self._find)
+
+    def _find(self, id: PeerId) -> Provider | None:
+        return self.listed
+
+    async def _dial(self, provider: Provider) -> Introduced:
+        self.dialled.append(provider)
+        self.has_dialled.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.error is not None:
+            raise self.error
+        near, far = wires()
+        await asyncio.gather(near.said_hello(), far.said_hello())
+        self.sessions.on_path(Introduced(far, MEMBER, bytes(16)))
+        return Introduced(near, MEMBER, bytes(16))
+
+    async def ask(self) -> tuple[Link, Stream, Stream]:
+        """A link and a stream's both ends."""
+        link = await self.links.get(MIA)
+        asked = await link.open_stream()
+        asked.finish()
+        return link, asked, await self.opened.get()
+
+    def silence(self, link: Link) -> None:
+        """Nothing comes from the provider any more, as when it was killed."""
+        for one in (link, *(guest.link for guest in self.sessions.guests)):
+            assert one.wire is not None
+            assert isinstance(one.wire.carrier, MemoryCarrier)
+            one.wire.carrier.cut()
+
+
+@pytest.fixture
+async def street(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Street]:
+    monkeypatch.setattr(links, "REDIAL_PAUSE_S", 0.0)
+    street = Street()
+    yield street
+    await street.links.close()
+    await street.sessions.close()
+
+
+def cut(link: Link) -> None:
+    assert link.wire is not None
+    link.wire.close("cut by the test")
+
+
+async def test_however_many_ask_it_is_dialled_once(street: Street) -> None:
+    found = await asyncio.gather(*(street.links.get(MIA) for _ in range(5)))
+    assert len(set(map(id, found))) == 1
+    assert len(street.dialled) == 1
+
+
+async def test_a_lost_path_is_replaced_while_somebody_waits(street: Street) -> None:
+    link, asked, answering = await street.ask()
+    answering.write(b"one ")
+    assert await asked.read() == b"one "
+    cut(link)
+    answering.write(b"two")
+    answering.finish()
+    assert await asked.read() == b"two"
+    assert len(street.dialled) == 2
+
+
+async def test_a_session_nobody_waits_for_is_not_looked_for(street: Street) -> None:
+    link = await street.links.get(MIA)
+    cut(link)
+    assert street.links.peek(ID) is None
+    assert len(street.dialled) == 1
+
+
+async def test_a_provider_that_left_and_is_silent_is_not_waited_for(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "DOUBT_S", 0.05)
+    link, asked, _ = await street.ask()
+    street.silence(link)
+    street.listed = None
+    street.links.on_roster([ID])
+    with pytest.raises(StreamReset, match="mia was lost") as told:
+        await asked.read()
+    assert told.value.code is Code.GONE
+    assert street.links.peek(ID) is None
+
+
+async def test_one_that_left_and_is_heard_finishes(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "DOUBT_S", 0.05)
+    _, asked, answering = await street.ask()
+    street.listed = None  # it drains
+    street.links.on_roster([ID])
+    for _ in range(10):
+        answering.write(b".")
+        assert await asked.read() == b"."
+        await asyncio.sleep(0.01)
+    answering.finish()
+    assert await asked.read() == b""
+
+
+async def test_one_that_came_back_in_time_is_not_doubted(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The roster is empty for a moment when the signaling server was restarted."""
+    monkeypatch.setattr(links, "DOUBT_S", 0.05)
+    link, asked, _ = await street.ask()
+    street.silence(link)
+    street.listed = None
+    street.links.on_roster()
+    street.listed = MIA
+    reading = asyncio.create_task(asked.read())
+    await asyncio.sleep(0.1)  # longer than the doubt lasts
+    assert not reading.done()
+    reading.cancel()
+
+
+async def test_a_dial_to_one_that_left_ends_at_once(street: Street) -> None:
+    street.hold = asyncio.Event()
+    asking = asyncio.create_task(street.links.get(MIA))
+    await street.has_dialled.wait()
+    street.listed = None
+    street.links.on_roster([ID])
+    with pytest.raises(PeerUnreachable, match="has left"):
+        await asking
+
+
+async def test_one_that_was_started_anew_knows_no_session(street: Street) -> None:
+    link, asked, _ = await street.ask()
+    street.listed = MIA_ANEW
+    cut(link)
+    with pytest.raises(StreamReset, match="started anew"):
+        await asked.read()
+    assert street.dialled == [MIA]
+    assert await street.links.get(MIA_ANEW) is not link
+    assert street.dialled == [MIA, MIA_ANEW]
+
+
+async def test_new_questions_go_to_the_new_process_while_the_old_one_finishes(
+    street: Street,
+) -> None:
+    link, asked, answering = await street.ask()
+    street.listed = MIA_ANEW
+    street.links.on_roster()
+    assert await street.links.get(MIA_ANEW) is not link
+    answering.write(b"late")
+    answering.finish()
+    assert await asked.read() == b"late"
+
+
+async def test_one_that_is_not_at_the_server_is_looked_for_briefly(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "MISSING_S", 0.05)
+    link, asked, _ = await street.ask()
+    street.error = PeerGone("mia is not connected.")
+    cut(link)
+    with pytest.raises(StreamReset, match="not connected"):
+        await asked.read()
+    assert len(street.dialled) > 2
+
+
+async def test_whoever_need_not_wait_is_told_when_a_path_is_not_soon_found(
+    street: Street,
+) -> None:
+    link, asked, _ = await street.ask()
+    street.error = PeerUnreachable("frozen")
+    left = asyncio.Event()
+    with street.links.impatient(link, left.set):
+        cut(link)
+        await left.wait()
+    assert street.dialled == [MIA, MIA]
+    street.error = None  # it thaws: whoever stayed has its answer
+    reading = asyncio.create_task(asked.read())
+    while not link.is_active:
+        await asyncio.sleep(0)
+    reading.cancel()
+    assert asked.is_open
