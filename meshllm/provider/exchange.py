@@ -91,7 +91,7 @@ async def serve(stream: Stream, admission: Admission, served: Served) -> None:
         await asyncio.gather(work, gone, return_exceptions=True)
     if not work.cancelled() and (error := work.exception()) is not None:
         if not isinstance(error, StreamReset):
-            log.error("an exchange failed", exc_info=error)
+            log.error("an exchange failed: %s", type(error).__name__, exc_info=error)
         stream.reset(Code.INTERNAL, "The provider failed; its log says why.")
 
 
