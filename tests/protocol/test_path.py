@@ -29,6 +29,10 @@ class Pipe:
         self.acks = deque(f.Ack(n + 1, 1, 2) for n in range(acks))
         self.at = 0
 
+    @property
+    def has_data(self) -> bool:
+        return bool(self.left or self.fin)
+
     def take_control(self) -> f.Ack | None:
         return self.acks.popleft() if self.acks else None
 
