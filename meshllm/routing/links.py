@@ -97,6 +97,10 @@ class Links:
             return Warmth(failed_lately=failed)
         return Warmth(True, link.load, link.wire.path.rtt_s or 0.0, failed)
 
+    def note_failure(self, id: PeerId) -> None:
+        """It is reached and cannot answer, its model server is down: it comes last."""
+        self._failed_at[id] = asyncio.get_running_loop().time()
+
     @contextmanager
     def impatient(self, link: Link, leave: Leave) -> Iterator[None]:
         """Within, `leave` is called when the path is lost and not soon found again."""
@@ -136,7 +140,6 @@ class Links:
         return latest is not None and _same(latest, held.provider)
 
     async def _connect(self, provider: Provider) -> Link:
-        loop = asyncio.get_running_loop()
         try:
             introduced = await self._dial(provider)
             link = Link(Session(secrets.token_bytes(16), is_client=True))
@@ -146,7 +149,7 @@ class Links:
                 await link.close(Code.CANCELLED, "the session did not begin")
                 raise
         except MeshError:
-            self._failed_at[provider.id] = loop.time()
+            self.note_failure(provider.id)
             raise
         self._failed_at.pop(provider.id, None)
         held = _Held(provider, link)
@@ -227,7 +230,7 @@ class Links:
         self._end(held, why)
 
     def _end(self, held: _Held, why: str) -> None:
-        self._failed_at[held.provider.id] = asyncio.get_running_loop().time()
+        self.note_failure(held.provider.id)
         self._retire(held)
         held.link.end(Code.GONE, f"The provider {held.provider.name} was lost. {why}")
 

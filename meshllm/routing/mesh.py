@@ -119,7 +119,10 @@ class MeshRouter:
                 if isinstance(error, StreamReset) and not _may_ask_another(error):
                     break
             else:
-                if answer.status != 503 or not self._another(ask, tried):
+                if answer.status == 502:  # else it draws questions by failing fast
+                    self._links.note_failure(provider.id)
+                may_ask = answer.status in (502, 503) and self._another(ask, tried)
+                if not may_ask:
                     return answer
                 await answer.aclose()
             provider = self._another(ask, tried)

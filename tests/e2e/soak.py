@@ -57,7 +57,8 @@ class Ledger:
             503,
             504,
         ):
-            self.ends[f"failed, {outcome.status or 'cut before its head'}"] += 1
+            why = (outcome.error or "the connection was cut")[:60]
+            self.ends[f"failed, {outcome.status or 'before its head'}: {why}"] += 1
         else:
             self.wrong.append(f"{plan}: {outcome}")
 

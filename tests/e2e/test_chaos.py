@@ -179,6 +179,22 @@ class TestBackend:
             await asyncio.sleep(0.2)
         assert (await again.counts())["begun"] >= 1
 
+    async def test_killed_before_the_first_byte_another_provider_answers(
+        self, here: Town
+    ) -> None:
+        backends = [await here.backend(), await here.backend()]
+        await here.share(backends[0])
+        gateway = await here.gateway()
+        await has(gateway, 1)
+        assert (await ask(gateway.url, SHORT)).is_all_of(SHORT)  # warm: it comes first
+        await here.joins("ben")
+        await here.share(backends[1], "ben")
+        await has(gateway, 2)
+        await kill(backends[0].child)
+        for _ in range(20):  # whoever fails quickly must not draw the questions
+            assert (await ask(gateway.url, SHORT)).is_all_of(SHORT)
+        assert (await backends[1].counts())["begun"] == 20
+
     async def test_frozen_an_answer_waits_and_a_program_may_still_leave(
         self, here: Town
     ) -> None:
