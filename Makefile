@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 CONSTRAINTS := $(if $(CI),-c .ci/constraints.txt,)
 ARGS ?=
 
-.PHONY: setup demo test check fix bench system clean
+.PHONY: setup demo test check fix soak bench system clean
 
 setup: $(STAMP) ## .venv with everything
 
@@ -34,6 +34,9 @@ check: setup ## linters and types
 fix: setup ## the same, mending
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+soak: setup ## kills and freezes for ten minutes: make soak ARGS='--minutes 10'
+	@$(BIN)/python -m tests.e2e.soak $(ARGS)
 
 bench: setup ## meshllm against direct HTTP and a raw relay, as ratios of one run
 	@$(BIN)/python -m bench $(ARGS)
