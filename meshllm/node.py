@@ -79,7 +79,7 @@ class Node:
         self.membership = membership
         self.identity = Identity.load(options.home)
         self.conn = secrets.token_bytes(16)
-        self.roster = Roster(self._decide)
+        self.roster = Roster(self._decide, self._is_connected)
         self.host: Host | None = None
         self._hub = _Hub()
         self._first_welcome = asyncio.Event()
@@ -219,6 +219,9 @@ class Node:
     def _decide(self, chain: Sequence[str], id: PeerId) -> Admission:
         return self.membership.decide(chain, id, int(time.time()))
 
+    def _is_connected(self, id: PeerId) -> bool:
+        return self.links.peek(id) is not None
+
     def _recheck(self) -> None:
         if self.host is not None:
             self.host.recheck()
@@ -281,7 +284,7 @@ class Node:
             self._on_statement(welcome.statement)
         if welcome.revocations is not None:
             self._on_revocations(welcome.revocations)
-        self.roster.clear()
+        self.roster.begin_again()
         self._on_roster(welcome.roster, ())
         self._first_welcome.set()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from meshllm.errors import NotAllowed
+from meshllm.errors import Code, NotAllowed
 from meshllm.node import Node
+from meshllm.protocol.signals import Welcome
 from meshllm.routing.seam import Answer, Ask, NoRoute
 from meshllm.trust.grants import Role
 from tests.fakes.backend import Script
@@ -197,6 +198,22 @@ async def test_a_restart_of_the_signaling_server_does_not_touch_answers(
     script.say(b"second\n")
     script.end()
     assert await text(answer) == b"first\nsecond\n"
+
+
+async def test_a_server_that_forgot_a_provider_does_not_hide_it(town: Village) -> None:
+    provider = await town.provider()
+    gateway = await town.node(town.owner)
+    answer, script = await start(town, gateway, chat())
+    gateway._on_welcome(Welcome(b"", (), (), None, None))  # of a restarted server
+    script.end()
+    await text(answer)
+    answer, script = await start(town, gateway, replace(chat(), request_id="again"))
+    script.end()
+    assert await text(answer) == b"first\n"
+    link = gateway.links.peek(provider.identity.id)
+    assert link is not None
+    await link.close(Code.CANCELLED, "the test ends the session")
+    assert gateway.mesh.models() == []
 
 
 async def test_an_answer_survives_its_path(town: Village) -> None:

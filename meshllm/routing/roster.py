@@ -70,17 +70,23 @@ class Trust:
 class Roster:
     """Announcements by provider; an older one never replaces a newer."""
 
-    def __init__(self, decide: Callable[[Sequence[str], PeerId], Admission]) -> None:
+    def __init__(
+        self,
+        decide: Callable[[Sequence[str], PeerId], Admission],
+        is_connected: Callable[[PeerId], bool],
+    ) -> None:
         self._decide = decide
+        self._is_connected = is_connected
         self._providers: dict[PeerId, Provider] = {}
+        self._unlisted: set[PeerId] = set()
         self._names: OrderedDict[str, None] = OrderedDict()  # of models seen, by age
 
     @property
     def providers(self) -> list[Provider]:
-        return list(self._providers.values())
+        return [p for p in self._providers.values() if self._is_there(p.id)]
 
     def get(self, id: PeerId) -> Provider | None:
-        return self._providers.get(id)
+        return self._providers.get(id) if self._is_there(id) else None
 
     def knows(self, model: str) -> bool:
         """Whether a model was offered since this node runs, though it may be by nobody
@@ -103,6 +109,7 @@ class Roster:
         models = tuple(_model(card) for card in announcement.models)
         provider = Provider(announcement, admission, models)
         self._providers[provider.id] = provider
+        self._unlisted.discard(provider.id)
         self._remember(models)
         return provider
 
@@ -116,9 +123,16 @@ class Roster:
 
     def remove(self, id: PeerId) -> None:
         self._providers.pop(id, None)
+        self._unlisted.discard(id)
 
-    def clear(self) -> None:
-        self._providers.clear()
+    def begin_again(self) -> None:
+        """A new list will be put. A signaling server that was restarted may not know
+        everybody yet: whoever we are connected with stays until that ends."""
+        self._unlisted = {id for id in self._providers if self._is_connected(id)}
+        self._providers = {id: self._providers[id] for id in self._unlisted}
+
+    def _is_there(self, id: PeerId) -> bool:
+        return id not in self._unlisted or self._is_connected(id)
 
 
 def _model(card: ModelCard) -> Model:
