@@ -213,6 +213,21 @@ class TestForgetting:
         ends.down()
         assert (1 in ends.client, 1 in ends.provider) == (False, False)
 
+    def test_ending_it_while_only_its_last_ack_is_due_says_nothing_more(self) -> None:
+        ends = Ends()
+        ends.client.open()
+        ends.client.finish(1)
+        ends.up()
+        ends.provider.write(1, b"answer")
+        ends.provider.finish(1)
+        ends.down()
+        ends.client.consume(1, 6)
+        assert ends.client.is_complete(1)
+        ends.client.reset(1, Code.CANCELLED, "", retryable=False)
+        assert ends.to_provider == []
+        assert ends.up() == []
+        assert (1 in ends.client, 1 in ends.provider) == (False, False)
+
     def test_late_frames_of_it_change_nothing(self) -> None:
         mux = provider()
         mux.on_data(Data(1, 0, False, b"x"))
