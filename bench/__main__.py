@@ -16,8 +16,10 @@ from datetime import UTC, datetime
 
 import uvloop
 
-from bench.load import Measured, firsts, load
-from bench.rig import Rig, Way
+from bench.crowd import crowd
+from bench.hub import routed_per_s
+from bench.load import Measured, firsts, load, percentile
+from bench.rig import Rig, Way, udp_dropped
 
 Figures = dict[str, float]
 Scene = Callable[[Way], Awaitable[Figures]]
@@ -47,8 +49,8 @@ def full_speed(streams: int, tokens: int) -> Scene:
 
 
 def _late(measured: Measured) -> Figures:
-    late = sorted(measured.late_ms)
-    return {"p50 ms": late[len(late) // 2], "p99 ms": late[len(late) * 99 // 100]}
+    late = measured.late_ms
+    return {"p50 ms": percentile(late, 50), "p99 ms": percentile(late, 99)}
 
 
 SCENES: dict[str, Scene] = {
@@ -59,6 +61,10 @@ SCENES: dict[str, Scene] = {
     "full speed, 1 stream": full_speed(1, 50_000),
     "full speed, 10 streams": full_speed(10, 10_000),
 }
+
+
+PEERS = "200 peers x 50 tok/s"
+HUB = "signaling, one core"
 
 
 async def run(rig: Rig, rounds: int, only: str | None) -> None:
@@ -102,7 +108,15 @@ def main() -> None:
     columns += ["added, mesh/relay", "mesh/relay", "mesh/direct"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     with Rig() as rig:
+        before = udp_dropped()
         uvloop.run(run(rig, wish.rounds, wish.only))
+        if wish.only is None or wish.only in PEERS:
+            print("\n| alone | figure | meshllm |\n|---|---|---|")
+            for figure, value in uvloop.run(crowd(rig, 200, 50)).items():
+                print(f"| {PEERS} | {figure} | {value:.4g} |", flush=True)
+        print(f"| all of these | UDP packets dropped | {udp_dropped() - before} |")
+    if wish.only is None or wish.only in HUB:
+        print(f"| {HUB} | messages/s | {routed_per_s():.4g} |")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,11 @@ class Measured:
     seconds: float = 0.0
 
 
+def percentile(values: list[float], percent: int) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) * percent // 100]
+
+
 async def ask(
     http: aiohttp.ClientSession, url: str, wish: dict[str, int], into: Measured
 ) -> None:

@@ -34,7 +34,7 @@ class Rig:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._homes = Path(
+        self.homes = Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="meshllm-"))
         )
 
@@ -68,22 +68,24 @@ class Rig:
 
     def _start_mesh(self, model_url: str) -> Way:
         hub = self._meshllm("hub", "signal", "--port", "0", event="setup")
+        self.hub_pid = hub["pid"]
         self._run("home", "init", hub["link"])
         link = self._run("home", "invite", "--name", "asker")["link"]
         self._run("away", "join", link)
         parallel = ["--parallel", "256", "--no-lan"]
         backend = ["--backend", "ollama", "--url", model_url]
         share = self._meshllm("home", "share", *backend, *parallel)
+        self.share_pid = share["pid"]
         gateway = self._meshllm("away", "gateway", "--port", "0", "--no-lan")
         return Way("meshllm", gateway["url"], [share["pid"], gateway["pid"]])
 
     def _meshllm(self, home: str, *args: str, event: str = "ready") -> dict[str, Any]:
-        argv = ["-m", "meshllm", "--json", "--home", str(self._homes / home), *args]
+        argv = ["-m", "meshllm", "--json", "--home", str(self.homes / home), *args]
         return self._start(argv, event)
 
     def _run(self, home: str, *args: str) -> dict[str, Any]:
         argv = [sys.executable, "-m", "meshllm", "--json"]
-        argv += ["--home", str(self._homes / home), *args]
+        argv += ["--home", str(self.homes / home), *args]
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
         return dict(json.loads(done.stdout or "{}"))
 
@@ -114,6 +116,19 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
+
+
+def rss_kib(pid: int) -> float:
+    """Memory of a process that is in RAM."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def udp_dropped() -> int:
+    """Datagrams that this machine threw away because a buffer was full."""
+    rows = Path("/proc/net/snmp").read_text().splitlines()
+    names, values = (row.split() for row in rows if row.startswith("Udp:"))
+    return int(values[names.index("RcvbufErrors")])
 
 
 def _cpu_s(pid: int) -> float:

@@ -414,3 +414,24 @@ def test_no_bytes_raise_anything_but_errors_of_the_peer(
         path.on_time(float(now))
         path.next_message(float(now))
         assert path.window <= p.WINDOW
+
+
+class TestDue:
+    def test_control_frames_and_data_are_due(self) -> None:
+        path = carrying(Pipe(size=1))
+        assert path.is_due
+        path.next_message(0.0)
+        assert not path.is_due
+        path.queue(f.Ping(1))
+        assert path.is_due
+
+    def test_an_ack_alone_may_wait_for_company(self) -> None:
+        path = carrying(Pipe(acks=1))
+        assert not path.is_due
+        assert path.next_message(0.0) == message(f.Ack(1, 1, 2))
+
+    def test_without_a_session_only_control_frames_are(self) -> None:
+        path, _ = greeted_paths()
+        while path.next_message(0.0) is not None:
+            pass
+        assert not path.is_due
