@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshllm.errors import Code, MeshError, PeerGone, PeerUnreachable
+from meshllm.errors import Code, MeshError, PeerGone
 from meshllm.protocol.session import Session
 from meshllm.routing.choose import Warmth
 from meshllm.routing.roster import Provider
@@ -83,7 +83,7 @@ class Links:
         except asyncio.CancelledError:
             if not dialling.cancelled():
                 raise
-            raise PeerUnreachable(f"{provider.name} has left the mesh.") from None
+            raise PeerGone(f"{provider.name} has left the mesh.") from None
 
     def peek(self, id: PeerId) -> Link | None:
         held = self._held.get(id)

@@ -18,6 +18,7 @@ from meshllm.errors import (
     Code,
     MeshError,
     NotAllowed,
+    PeerGone,
     PeerUnreachable,
     StreamReset,
 )
@@ -270,6 +271,8 @@ def _no_route(provider: Provider, error: MeshError) -> NoRoute:
             | StreamReset(code=Code.BUSY | Code.DRAINING)
         ):
             return NoRoute(503, f"{who}: {error}", "unavailable", RETRY_AFTER_S)
+        case PeerGone():  # known, but away: the same as a moment later
+            return NoRoute(503, f"{who}: {error}", "no_provider", RETRY_AFTER_S)
         case NotAllowed():
             return NoRoute(403, f"{who}: {error}", "forbidden")
         case StreamReset(code=Code.TIMEOUT):
