@@ -81,18 +81,31 @@ async def serve(stream: Stream, admission: Admission, served: Served) -> None:
 
     Never raises for what a peer or a backend does.
     """
-    work = asyncio.ensure_future(_exchange(stream, admission, served))
-    gone = asyncio.ensure_future(stream.ended())
+    if not stream.is_open:
+        return  # it ended before it could begin
+    task = asyncio.current_task()
+    assert task is not None
+    is_left = False
+
+    def leave() -> None:
+        nonlocal is_left
+        if asyncio.current_task() is not task:  # else we ended it, and go on from there
+            is_left = True
+            task.cancel()
+
+    stream.on_end = leave
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        gone.cancel()
-        work.cancel()
-        await asyncio.gather(work, gone, return_exceptions=True)
-    if not work.cancelled() and (error := work.exception()) is not None:
-        if not isinstance(error, StreamReset):
-            log.error("an exchange failed: %s", type(error).__name__, exc_info=error)
+        await _exchange(stream, admission, served)
+    except asyncio.CancelledError:
+        if not is_left or task.uncancel():
+            raise  # somebody else wants this task to end
+    except StreamReset:
+        stream.reset(Code.INTERNAL, "The provider could not answer.")
+    except Exception as error:
+        log.exception("an exchange failed: %s", type(error).__name__)
         stream.reset(Code.INTERNAL, "The provider failed; its log says why.")
+    finally:
+        stream.on_end = None
 
 
 async def _exchange(stream: Stream, admission: Admission, served: Served) -> None:

@@ -43,6 +43,7 @@ class Stream:
         self.id = id
         self.has_written = False  # anything: the peer may have seen a first byte
         self.on_info: Callable[[bytes], None] = lambda json: None
+        self.on_end: Callable[[], None] | None = None  # it was reset, by either side
         self._link = link
         self._chunks: deque[bytes] = deque()
         self._has_fin = False
@@ -112,13 +113,6 @@ class Stream:
     def is_open(self) -> bool:
         return self.id in self._link.session.mux
 
-    async def ended(self) -> StreamReset:
-        """Until the peer (or the session's end) resets this stream."""
-        while self._error is None:
-            self._readable.clear()
-            await self._readable.wait()
-        return self._error
-
     def _feed(self, data: bytes, fin: bool) -> None:
         if data:
             self._chunks.append(data)
@@ -126,10 +120,12 @@ class Stream:
         self._readable.set()
 
     def _end(self, error: StreamReset) -> None:
-        if self._error is None:
-            self._error = error
         self._readable.set()
         self._writable.set()
+        if self._error is None:
+            self._error = error
+            if self.on_end is not None:
+                self.on_end()
 
     def _resume_writing(self) -> None:
         self._writable.set()

@@ -152,7 +152,9 @@ async def test_a_client_that_has_left_is_ended_with_what_it_asked(
     client = await house.connect()
     _, running = await house.ask(client)
     await judged(house, monkeypatch, left=True)
-    assert (await running.ended()).code is Code.GONE
+    with pytest.raises(StreamReset) as end:
+        await running.drain()
+    assert end.value.code is Code.GONE
     assert house.sessions.guests == []
 
 
@@ -178,8 +180,13 @@ async def test_what_all_detached_sessions_hold_is_bounded(
         guest.link.wire.close("cut by the test")
     for stream in running:
         stream.write(bytes(100_000))
+    ended = asyncio.Event()
+    running[0].on_end = ended.set
     house.sessions.tick(house.now)
-    assert (await running[0].ended()).code is Code.GONE
+    await ended.wait()
+    with pytest.raises(StreamReset) as end:
+        await running[0].drain()
+    assert end.value.code is Code.GONE
     assert [stream.is_open for stream in running] == [False, True, True]
 
 
