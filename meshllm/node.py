@@ -312,9 +312,11 @@ class Node:
     def _on_card(self, chain: tuple[str, ...], conflict: bool) -> None:
         """We issued this ticket: give its bearer a membership, at once."""
         if conflict:
-            log.warning(
+            # The server says so again at each login: `share` tells, `chat` does not.
+            log.log(
+                logging.WARNING if self.host is not None else logging.INFO,
                 "a ticket of ours was used by a second node, which was refused: "
-                "somebody else has the link"
+                "somebody else has the link",
             )
             return
         self._learn("card", self._issue, chain)

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from meshllm.errors import Code, NotAllowed
+from meshllm.errors import Code, ConfigError, NotAllowed
 from meshllm.node import Node
 from meshllm.protocol.signals import Welcome
 from meshllm.routing.seam import Answer, Ask, NoRoute
@@ -134,6 +134,11 @@ async def test_a_question_nobody_can_answer_says_why(town: Village) -> None:
         with pytest.raises(NoRoute) as refused:
             await node.mesh.ask(ask)
         assert refused.value.status == status
+
+
+async def test_whom_to_trust_is_a_role_or_a_whole_id(town: Village) -> None:
+    with pytest.raises(ConfigError, match="neither"):
+        await town.node(town.owner, trust=("member",))
 
 
 async def test_a_caller_that_trusts_only_the_owner_asks_nobody_else(

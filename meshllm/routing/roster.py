@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from meshllm.dialects import Model
 from meshllm.dialects.lists import full_name
-from meshllm.errors import NotAllowed
+from meshllm.errors import ConfigError, NotAllowed, TrustError
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement, ModelCard
 from meshllm.trust.grants import Role
-from meshllm.trust.keys import PeerId
+from meshllm.trust.keys import PeerId, read_peer_id
 
 PROVIDERS_MAX = 256
 NAMES_MAX = 4_096
@@ -48,7 +48,7 @@ class Trust:
 
     @classmethod
     def parse(cls, words: Iterable[str], me: PeerId) -> Trust:
-        """`owner`, `members`, or peer ids."""
+        """`owner`, `members`, or peer ids. ConfigError for anything else."""
         words = list(words) or ["members"]
         roles: set[Role] = set()
         for word in words:
@@ -56,7 +56,7 @@ class Trust:
                 roles.add(Role.OWNER)
             if word == "members":
                 roles.add(Role.MEMBER)
-        ids = {PeerId(w) for w in words if w not in ("owner", "members")}
+        ids = {_peer_id(w) for w in words if w not in ("owner", "members")}
         return cls(me, frozenset(roles), frozenset(ids))
 
     def covers(self, provider: Provider) -> bool:
@@ -65,6 +65,15 @@ class Trust:
             or provider.admission.role in self.roles
             or provider.id in self.ids
         )
+
+
+def _peer_id(word: str) -> PeerId:
+    try:
+        return read_peer_id(word)
+    except TrustError:
+        raise ConfigError(
+            f"--trust {word}: neither `owner`, `members` nor a whole peer id."
+        ) from None
 
 
 class Roster:
