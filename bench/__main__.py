@@ -92,7 +92,7 @@ def _row(by_way: dict[str, list[float]]) -> str:
     ]
     direct, relay, mesh = (statistics.median(values) for values in by_way.values())
     ratios = [(mesh - direct, relay - direct), (mesh, relay), (mesh, direct)]
-    return " | ".join(cells + [f"{a / b:.2f}" if b else "-" for a, b in ratios])
+    return " | ".join(cells + [f"{a / b:.2f}" if b > 0 else "-" for a, b in ratios])
 
 
 def main() -> None:
@@ -108,13 +108,13 @@ def main() -> None:
     columns += ["added, mesh/relay", "mesh/relay", "mesh/direct"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     with Rig() as rig:
-        before = udp_dropped()
         uvloop.run(run(rig, wish.rounds, wish.only))
+        print("\n| alone | figure | meshllm |\n|---|---|---|")
+        dropped = udp_dropped(rig.mesh.pids)
+        print(f"| all of these | UDP packets dropped | {dropped} |", flush=True)
         if wish.only is None or wish.only in PEERS:
-            print("\n| alone | figure | meshllm |\n|---|---|---|")
             for figure, value in uvloop.run(crowd(rig, 200, 50)).items():
                 print(f"| {PEERS} | {figure} | {value:.4g} |", flush=True)
-        print(f"| all of these | UDP packets dropped | {udp_dropped() - before} |")
     if wish.only is None or wish.only in HUB:
         print(f"| {HUB} | messages/s | {routed_per_s():.4g} |")
 

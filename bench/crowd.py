@@ -7,6 +7,7 @@ machine's memory. A node may log in 16 times, hence the homes.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import statistics
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from bench.load import percentile
-from bench.rig import Rig, rss_kib
+from bench.rig import Rig, rss_kib, udp_dropped
 from meshllm.joining import invite, join
 from meshllm.node import Node, NodeOptions
 from meshllm.routing.seam import Ask
@@ -44,12 +45,14 @@ async def crowd(rig: Rig, peers: int, rate: int) -> dict[str, float]:
         connect_ms = [await _connect(node) for node in nodes]
         session_kib = (rss_kib(rig.share_pid) - share_kib) / peers
         gaps = await asyncio.gather(*(_read(node, rate) for node in nodes))
+        dropped = udp_dropped([rig.share_pid, os.getpid()])
         every = sorted(gap for each in gaps for gap in each)
     return {
         "connect p50 ms": statistics.median(connect_ms),
         "connect p99 ms": percentile(connect_ms, 99),
         "gap p50 ms": percentile(every, 50),
         "gap p99 ms": percentile(every, 99),
+        "UDP packets dropped": dropped,
         "provider KiB per session": session_kib,
         "hub KiB per login": login_kib,
     }

@@ -124,11 +124,17 @@ def rss_kib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-def udp_dropped() -> int:
-    """Datagrams that this machine threw away because a buffer was full."""
-    rows = Path("/proc/net/snmp").read_text().splitlines()
-    names, values = (row.split() for row in rows if row.startswith("Udp:"))
-    return int(values[names.index("RcvbufErrors")])
+def udp_dropped(pids: list[int]) -> int:
+    """Datagrams thrown away because a buffer was full, of the sockets open now."""
+    links = [link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()]
+    sockets = {os.readlink(link) for link in links if link.is_symlink()}
+    rows = [
+        row.split()
+        for table in ("/proc/net/udp", "/proc/net/udp6")
+        for row in Path(table).read_text().splitlines()[1:]
+    ]
+    inode, drops = 9, 12  # columns
+    return sum(int(row[drops]) for row in rows if f"socket:[{row[inode]}]" in sockets)
 
 
 def _cpu_s(pid: int) -> float:
