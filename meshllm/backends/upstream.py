@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import aiohttp
 import orjson
 
+from meshllm.backends.connection import Broken, Connection
 from meshllm.errors import BackendError
 
 log = logging.getLogger(__name__)
@@ -20,30 +23,36 @@ log = logging.getLogger(__name__)
 KEPT_S = 3.0
 CONNECT_S = 5.0  # a model server is near; one that is off must not hold a request
 LIST_S = 10.0  # lists and properties are small: a server that is slower is stuck
-# aiohttp stops reading the socket at twice this, so a paused reader stalls the server.
-READ_BUFFER = 64 * 1024
 LIST_LIMIT = 16 * 1024 * 1024
-
-_BROKEN = (aiohttp.ClientError, TimeoutError, ConnectionError)
 
 
 class UpstreamResponse:
     """A response in progress; satisfies BackendResponse."""
 
-    def __init__(self, raw: aiohttp.ClientResponse, where: str, head_ms: float) -> None:
-        self._raw = raw
-        self._where = where
+    def __init__(self, upstream: Upstream, raw: Connection, head_ms: float) -> None:
+        self._upstream = upstream
+        self._raw: Connection | None = raw
         self.status = raw.status
-        self.server = raw.headers.get("Server", "")
-        self.content_type = raw.headers.get("Content-Type", "application/octet-stream")
+        self.server = raw.headers.get("server", "")
+        self.content_type = raw.headers.get("content-type", "application/octet-stream")
         self.timing: dict[str, float] = {"backend": round(head_ms, 1)}
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._raw is None:
+            raise StopAsyncIteration
         try:
-            async for chunk in self._raw.content.iter_any():
-                yield chunk
-        except _BROKEN as exc:
-            raise BackendError(f"{self._where} broke off in mid-answer.") from exc
+            data = await self._raw.read()
+        except Broken as exc:
+            where = self._upstream.where
+            raise BackendError(f"{where} broke off in mid-answer.") from exc
+        if not data:
+            raw, self._raw = self._raw, None
+            self._upstream.keep(raw)
+            raise StopAsyncIteration
+        return data
 
     async def read(self, limit: int = LIST_LIMIT) -> bytes:
         """The whole body; BackendError when it is longer than `limit` bytes."""
@@ -51,30 +60,44 @@ class UpstreamResponse:
         async for chunk in self:
             body += chunk
             if len(body) > limit:
-                raise BackendError(f"{self._where} answered with more than {limit} B.")
+                where = self._upstream.where
+                raise BackendError(f"{where} answered with more than {limit} B.")
         return bytes(body)
 
     async def aclose(self) -> None:
-        self._raw.close()
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.abort()
 
 
 class Upstream:
     """The address of one model server, and a client for it.
 
-    A connection serves one exchange: on loopback that costs less than it costs to find
-    out, after a request was sent, that an idle connection was just being closed.
+    A connection is kept for a moment, but for a Unix socket's: there it costs less to
+    make one than to find out that an idle one was just being closed.
     """
 
     def __init__(
         self, url: str, *, api_key: str | None = None, socket: Path | None = None
     ) -> None:
         self.url = url.rstrip("/")
+        self.where = f"The model server at {self.url}"
         self._socket = socket
-        self._headers = {"Accept-Encoding": "identity"}
+        self._parts = urlsplit(self.url)
+        self._tls = ssl.create_default_context() if self._is_tls else None
+        self._headers = {
+            "Host": self._parts.netloc.rpartition("@")[2],
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "User-Agent": "meshllm",
+        }
+        if self._parts.username is not None:
+            user, password = self._parts.username, self._parts.password or ""
+            pair = f"{unquote(user)}:{unquote(password)}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._session: aiohttp.ClientSession | None = None
-        self._where = f"The model server at {self.url}"
+        self._kept: dict[Connection, asyncio.TimerHandle] = {}
 
     async def get_json(self, path: str, *, timeout_s: float = LIST_S) -> Any:
         """The JSON that a GET of `path` answers. BackendError for anything else."""
@@ -101,27 +124,36 @@ class Upstream:
     ) -> UpstreamResponse:
         """Returns at the response's head. Cancelling closes the socket."""
         began = time.monotonic()
+        raw = await self._connection()
+        headers = self._headers
+        if request_id:
+            headers = headers | {"Meshllm-Request-Id": request_id}
+        data = None
+        if body is not None:
+            data = orjson.dumps(body)
+            headers = headers | {"Content-Type": "application/json"}
+        line = f"{method} {self._parts.path}{path} HTTP/1.1"
         try:
-            raw = await self._request(method, path, body, request_id)
-        except aiohttp.ClientConnectorError as exc:
-            raise BackendError(
-                f"{self._where} does not answer. Is it running?"
-            ) from exc
-        except TimeoutError as exc:
-            raise BackendError(f"{self._where} does not answer.", 504) from exc
-        except _BROKEN as exc:
-            raise BackendError(f"{self._where} hung up before it answered.") from exc
-        try:
+            await raw.request(line, headers, data)
             self._check(raw)
-        except BackendError:
-            raw.close()
+        except Broken as exc:
+            raise BackendError(f"{self.where} {exc} before it answered.") from exc
+        except BaseException:
+            raw.abort()
             raise
-        return UpstreamResponse(raw, self._where, (time.monotonic() - began) * 1000)
+        return UpstreamResponse(self, raw, (time.monotonic() - began) * 1000)
+
+    def keep(self, raw: Connection) -> None:
+        """For the next exchange, if that comes within 3 s."""
+        if self._socket is None and raw.is_reusable:
+            loop = asyncio.get_running_loop()
+            self._kept[raw] = loop.call_later(KEPT_S, self._drop, raw)
+        else:
+            raw.abort()
 
     async def aclose(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        for raw in list(self._kept):
+            self._drop(raw)
 
     async def _exchange(
         self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float
@@ -134,54 +166,58 @@ class Upstream:
                 finally:
                     await response.aclose()
         except TimeoutError as exc:
-            raise BackendError(f"{self._where} does not answer.", 504) from exc
+            raise BackendError(f"{self.where} does not answer.", 504) from exc
         if response.status != 200:
-            raise BackendError(f"{self._where} answered {path} with {response.status}.")
+            raise BackendError(f"{self.where} answered {path} with {response.status}.")
         try:
             return orjson.loads(content), response.server
         except orjson.JSONDecodeError as exc:
-            raise BackendError(f"{self._where} answered {path} without JSON.") from exc
+            raise BackendError(f"{self.where} answered {path} without JSON.") from exc
 
-    async def _request(
-        self, method: str, path: str, body: dict[str, Any] | None, request_id: str
-    ) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = self._open()
-        headers = {"Meshllm-Request-Id": request_id} if request_id else {}
-        data = None
-        if body is not None:
-            data = orjson.dumps(body)
-            headers["Content-Type"] = "application/json"
-        return await self._session.request(
-            method, self.url + path, data=data, headers=headers, allow_redirects=False
-        )
+    async def _connection(self) -> Connection:
+        while self._kept:
+            raw, timer = self._kept.popitem()
+            timer.cancel()
+            if raw.is_reusable:
+                return raw
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await self._connect()
+        except TimeoutError as exc:
+            raise BackendError(f"{self.where} does not answer.", 504) from exc
+        except ssl.SSLError as exc:
+            reason = exc.reason or "no TLS"
+            raise BackendError(f"{self.where} cannot be trusted: {reason}.") from exc
+        except OSError as exc:
+            raise BackendError(f"{self.where} does not answer. Is it running?") from exc
 
-    def _open(self) -> aiohttp.ClientSession:
-        connector: aiohttp.BaseConnector
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
         if self._socket is not None:
-            connector = aiohttp.UnixConnector(
-                path=str(self._socket), force_close=True, limit=0
-            )
-        else:
-            connector = aiohttp.TCPConnector(keepalive_timeout=KEPT_S, limit=0)
-        return aiohttp.ClientSession(
-            connector=connector,
-            headers=self._headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # No limit between tokens: a model may think for minutes before the first.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-            read_bufsize=READ_BUFFER,
-        )
+            _, raw = await loop.create_unix_connection(Connection, str(self._socket))
+            return raw
+        host = self._parts.hostname or "localhost"
+        port = self._parts.port or (443 if self._is_tls else 80)
+        _, raw = await loop.create_connection(Connection, host, port, ssl=self._tls)
+        return raw
 
-    def _check(self, raw: aiohttp.ClientResponse) -> None:
-        if raw.headers.get("Server", "").startswith("meshllm"):
+    @property
+    def _is_tls(self) -> bool:
+        return self._parts.scheme == "https"
+
+    def _drop(self, raw: Connection) -> None:
+        self._kept.pop(raw).cancel()
+        raw.abort()
+
+    def _check(self, raw: Connection) -> None:
+        if raw.headers.get("server", "").startswith("meshllm"):
             raise BackendError(
-                f"{self._where} is meshllm itself, which would ask in circles. "
+                f"{self.where} is meshllm itself, which would ask in circles. "
                 "Give the address of a model server with --url.",
                 508,
             )
         if 300 <= raw.status < 400:
             raise BackendError(
-                f"{self._where} redirects to another address. "
+                f"{self.where} redirects to another address. "
                 "Redirects are not followed: give the final address with --url."
             )

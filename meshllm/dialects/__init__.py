@@ -3,7 +3,7 @@
 from meshllm.dialects.apis import JSON, NDJSON, SSE, Api, api_of
 from meshllm.dialects.errors import BadRequest, error_body, keep_alive, stream_error
 from meshllm.dialects.model import Model
-from meshllm.dialects.requests import parse_request
+from meshllm.dialects.requests import model_of, parse_request
 
 __all__ = [
     "JSON",
@@ -15,6 +15,7 @@ __all__ = [
     "api_of",
     "error_body",
     "keep_alive",
+    "model_of",
     "parse_request",
     "stream_error",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 import orjson
@@ -59,6 +60,9 @@ NEEDS_MODEL = frozenset(
 )
 
 
+_MODEL_KEY = re.compile(rb'"model"\s*:', re.IGNORECASE)
+
+
 class _Ambiguous(dict[str, Any]):
     """A JSON object with two keys that a careless reader takes for one."""
 
@@ -95,14 +99,27 @@ def parse_request(body: bytes, path: str) -> dict[str, Any]:
     return request
 
 
+def model_of(body: bytes, path: str) -> str:
+    """The model that a request names, for whoever only passes it on.
+
+    What is no proper request, or seems to name two, is read strictly and raises
+    BadRequest as `parse_request` does; all else is left to the provider.
+    """
+    if len(_MODEL_KEY.findall(body)) == 1:
+        try:
+            request = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            request = None
+        if isinstance(request, dict):
+            model = request.get("model")
+            if isinstance(model, str) and model:
+                return model
+    return str(parse_request(body, path)["model"])
+
+
 def _parse_json(body: bytes) -> Any:
     try:
-        value = json.loads(
-            body.decode(),
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = _DECODER.decode(body.decode())
         # Proves that what we send on says the same: no lone surrogate, no integer
         # beyond 64 bits, no depth at which the next parser gives up.
         orjson.dumps(value)
@@ -133,7 +150,7 @@ def _unencodable(reason: str) -> str:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len({key.casefold() for key in found}) == len(pairs):
+    if len(set(map(str.casefold, found))) == len(pairs):
         return found
     ambiguous = _Ambiguous(found)
     seen: dict[str, str] = {}
@@ -159,6 +176,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise BadRequest("the request body holds a number out of range")
     return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
+)
 
 
 def _unambiguous(

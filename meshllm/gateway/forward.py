@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from meshllm.dialects import BadRequest, parse_request, stream_error
+from meshllm.dialects import BadRequest, model_of, parse_request, stream_error
 from meshllm.errors import BackendError, MeshError
 from meshllm.gateway.call import REQUEST_ID, Call
 from meshllm.gateway.pins import split_pin
@@ -64,6 +64,8 @@ async def read_body(request: web.BaseRequest) -> bytes:
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun
+    if request.content.is_eof():  # it came along with its head, as most do
+        return request.content.read_nowait()
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
@@ -79,15 +81,15 @@ def _too_large() -> BadRequest:
 
 async def _ask(call: Call, body: bytes) -> Ask:
     if len(body) > PARSE_IN_THREAD:
-        parsed = await asyncio.to_thread(parse_request, body, call.path)
+        model = await asyncio.to_thread(model_of, body, call.path)
     else:
-        parsed = parse_request(body, call.path)
-    model, pin = parsed["model"], None
+        model = model_of(body, call.path)
+    pin = None
     if "@" in model:
         model, pin = split_pin(model, call.mesh.models())
     if pin is not None:
-        # The provider reads the body again, and knows its models without `@`.
-        body = orjson.dumps(parsed | {"model": model})
+        # The provider reads the body itself, and knows its models without `@`.
+        body = orjson.dumps(parse_request(body, call.path) | {"model": model})
     return Ask(
         request_id=call.id,
         method=call.request.method,

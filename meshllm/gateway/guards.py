@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -40,6 +41,7 @@ def check_host(values: list[str], options: Options, own_names: frozenset[str]) -
     )
 
 
+@lru_cache(maxsize=64)  # programs ask under one name, over and over
 def host_name(value: str) -> str:
     """The name in a Host header: lower case, without port, brackets and last dot."""
     value = value.strip().lower()
@@ -53,6 +55,7 @@ def _shown(value: str) -> str:
     return value[:100].encode("ascii", "backslashreplace").decode()
 
 
+@lru_cache(maxsize=64)
 def _is_local_name(name: str) -> bool:
     if name == "localhost" or name.endswith(LOCAL_SUFFIXES):
         return True

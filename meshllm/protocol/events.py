@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshllm.errors import Code
 
@@ -21,8 +22,7 @@ class Opened:
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):  # one a token
     stream: int
     data: bytes
     fin: bool

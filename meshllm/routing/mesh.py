@@ -66,11 +66,17 @@ class StreamAnswer:
         self._stream = stream
         self._rest = rest
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         if self._rest:
-            yield self._rest
-        while data := await self._stream.read():
-            yield data
+            data, self._rest = self._rest, b""
+        else:
+            data = await self._stream.read()
+        if not data:
+            raise StopAsyncIteration
+        return data
 
     async def aclose(self) -> None:
         self._stream.reset(Code.CANCELLED, "The program went away.")

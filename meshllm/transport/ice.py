@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import aioice
 import aioice.ice
@@ -20,7 +20,7 @@ import aioice.turn
 
 from meshllm.protocol.description import CANDIDATES_MAX, Candidate
 from meshllm.transport.addresses import is_ipv4, is_loopback
-from meshllm.transport.pair import COMPONENT, Pair, from_aioice, to_aioice
+from meshllm.transport.pair import COMPONENT, Pair, from_aioice, kind_of, to_aioice
 from meshllm.transport.policy import Policy
 from meshllm.transport.servers import IceServer, Server, read_servers
 
@@ -84,6 +84,13 @@ class IceConnection(aioice.Connection):
         )
 
     @property
+    def kind(self) -> str | None:
+        """Of `selected`, without the rest: asked for with each answer."""
+        if (pair := self._nominated.get(COMPONENT)) is None:
+            return None
+        return kind_of(pair.local_candidate.type, pair.remote_candidate.type)
+
+    @property
     def is_ended(self) -> bool:
         """Closed, by us or because the peer stopped answering (RFC 7675)."""
         return self._closing
@@ -97,6 +104,8 @@ class IceConnection(aioice.Connection):
         self._local_candidates += await self.get_component_candidates(
             COMPONENT, self._hosts
         )
+        for protocol in self._protocols:
+            self._spare(protocol)
         await self._ask_servers()
         del self._local_candidates[CANDIDATES_MAX:]
         self._local_candidates_end = True
@@ -238,6 +247,18 @@ class IceConnection(aioice.Connection):
                 for pair in self._check_list
             )
         )
+
+    def _spare(self, protocol: aioice.ice.StunProtocol) -> None:
+        """Upstream reads each packet as STUN first, and fails by an exception."""
+        read = protocol.datagram_received
+
+        def received(data: bytes | str, addr: tuple[Any, ...]) -> None:
+            if isinstance(data, bytes) and data and data[0] in DTLS_FIRST:
+                self.data_received(data, COMPONENT)
+            else:
+                read(data, addr)
+
+        protocol.datagram_received = received  # type: ignore[method-assign]
 
     def data_received(self, data: bytes, component: int) -> None:
         """What is not STUN. Upstream queues it all, whoever sent it."""

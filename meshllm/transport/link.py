@@ -49,22 +49,24 @@ class Stream:
         self._has_fin = False
         self._handed_out = 0
         self._error: StreamReset | None = None
-        self._readable = asyncio.Event()
-        self._writable = asyncio.Event()
-        self._writable.set()
+        # One waits at a time, and for one turn: an asyncio.Event costs twice as much.
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
         """The next bytes, b"" after the last. StreamReset when the peer ended it."""
-        self.consume()
-        while not self._chunks:
+        if self._handed_out:
+            self.consume()
+        chunks = self._chunks
+        while not chunks:
             if self._has_fin:
                 return b""
             if self._error is not None:
                 raise self._error
-            self._readable.clear()
-            await self._readable.wait()
-        data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
-        self._chunks.clear()
+            self._reader = self._link.loop.create_future()
+            await self._reader
+        data = b"".join(chunks) if len(chunks) > 1 else chunks[0]
+        chunks.clear()
         self._handed_out = len(data)
         return data
 
@@ -86,8 +88,8 @@ class Stream:
     async def drain(self) -> None:
         """Until more may be written. StreamReset when the peer ended the stream."""
         while self._error is None and not self._link.session.mux.can_write(self.id):
-            self._writable.clear()
-            await self._writable.wait()
+            self._writer = self._link.loop.create_future()
+            await self._writer
         if self._error is not None:
             raise self._error
 
@@ -117,18 +119,23 @@ class Stream:
         if data:
             self._chunks.append(data)
         self._has_fin = self._has_fin or fin
-        self._readable.set()
+        _wake(self._reader)
 
     def _end(self, error: StreamReset) -> None:
-        self._readable.set()
-        self._writable.set()
+        _wake(self._reader)
+        _wake(self._writer)
         if self._error is None:
             self._error = error
             if self.on_end is not None:
                 self.on_end()
 
     def _resume_writing(self) -> None:
-        self._writable.set()
+        _wake(self._writer)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 class Link:
@@ -142,12 +149,12 @@ class Link:
         self.on_closed: Callable[[Code, str], None] = lambda code, text: None
         self.wire: Wire | None = None
         self._streams: dict[int, Stream] = {}
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._active = asyncio.Event()
         self._may_open = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
         self._ended_by: SessionClosed | None = None
-        self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        self._tick = self.loop.call_later(TICK_S, self._on_tick)
 
     # Paths
 
@@ -255,7 +262,7 @@ class Link:
         """How long nothing was heard on the path; 0 without one."""
         if self.wire is None:
             return 0.0
-        return self.wire.path.silence_s(self._loop.time())
+        return self.wire.path.silence_s(self.loop.time())
 
     def go_away(self, code: Code, text: str) -> None:
         """Provider: finish what runs, take nothing new."""
@@ -271,7 +278,7 @@ class Link:
     def end(self, code: Code, text: str) -> None:
         """Close without waiting for it."""
         if self._ending is None:
-            self._ending = self._loop.create_task(self.close(code, text))
+            self._ending = self.loop.create_task(self.close(code, text))
 
     async def close(self, code: Code, text: str) -> None:
         """Say CLOSE, end every stream, let go of the wire."""
@@ -346,13 +353,13 @@ class Link:
             return
         self.wire = None
         if self.session.state is not SessionState.CLOSED:
-            self.session.detach(wire.path, self._loop.time())
+            self.session.detach(wire.path, self.loop.time())
             self._active.set()
             self.on_detached(reason)
 
     def _on_tick(self) -> None:
-        self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        self._tick = self.loop.call_later(TICK_S, self._on_tick)
         try:
-            self._handle(self.session.on_time(self._loop.time()))
+            self._handle(self.session.on_time(self.loop.time()))
         except MeshError:
             log.exception("a session's timer failed")

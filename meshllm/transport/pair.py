@@ -21,11 +21,16 @@ class Pair:
     @property
     def kind(self) -> str:
         """`relay` when either side is relayed; else how the peer is reached."""
-        return "relay" if self.local.kind == "relay" else self.remote.kind
+        return kind_of(self.local.kind, self.remote.kind)
 
     @property
     def names(self) -> dict[str, str]:
         return {"local": _name(self.local), "remote": _name(self.remote)}
+
+
+def kind_of(local: str, remote: str) -> str:
+    """How the peer is reached, by the kinds of the two candidates."""
+    return "relay" if local == "relay" else remote
 
 
 def to_aioice(candidate: Candidate) -> aioice.Candidate:

@@ -163,7 +163,7 @@ class Peer:
 
     @property
     def kind(self) -> str:
-        return self.selected.kind if self.selected else "host"
+        return self._connection.kind or (self._pair.kind if self._pair else "host")
 
     @property
     def candidates(self) -> dict[str, str]:

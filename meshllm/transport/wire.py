@@ -71,6 +71,7 @@ class Wire:
         self._pump_due = False
         self._fresh = 0  # bytes to send that came since the last pump
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # of the timer
         self._lazy: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -227,9 +228,10 @@ class Wire:
         if self.carrier.buffered <= LOW_BYTES:  # else on_low comes first
             due = min(self.path.next_time() or quiet, quiet)
         due = max(due, now + 0.001)
-        if self._timer is None or due < self._timer.when():
+        if self._timer is None or due < self._due:
             if self._timer is not None:
                 self._timer.cancel()
+            self._due = due
             self._timer = self._loop.call_at(due, self._on_time)
 
     def _on_time(self) -> None:

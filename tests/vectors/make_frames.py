@@ -212,6 +212,8 @@ def as_json(value: Any) -> Any:
         return value
     if isinstance(value, IntEnum | int):
         return int(value)
+    if isinstance(value, f.Data | f.Ack):
+        return as_json(value._asdict())
     if isinstance(value, tuple):
         return [as_json(item) for item in value]
     if isinstance(value, dict):
