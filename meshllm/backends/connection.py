@@ -23,7 +23,7 @@ class Broken(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """`request`, then `read` until b"". `is_reusable` says whether to do so again."""
+    """`request`, then `read` until b""; again while it `is_reusable`."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -35,6 +35,7 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._has_head = False
         self._is_whole = False
+        self._is_kept = False  # by the server, when the answer is whole
         self._is_paused = False
         self._error: Broken | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -75,12 +76,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """The answer is whole and the server keeps the connection open."""
-        return (
-            self._is_whole
-            and self._error is None
-            and self._parser is not None
-            and self._parser.should_keep_alive()
-        )
+        return self._is_whole and self._is_kept and self._error is None
 
     def abort(self) -> None:
         """Now: the server sees that nobody waits for its answer any more."""
@@ -131,7 +127,9 @@ class Connection(asyncio.Protocol):
         self._buffered += len(data)
 
     def on_message_complete(self) -> None:
+        assert self._parser is not None
         self._is_whole = self._has_head
+        self._is_kept = self._parser.should_keep_alive()  # which it forgets hereafter
 
     # Inside
 

@@ -12,12 +12,11 @@ plain calls. What is rare (losses, the handshake, the end) is upstream's.
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import cast
 
 from aiortc import RTCSctpTransport
 from aiortc.rtcsctptransport import (
@@ -29,6 +28,7 @@ from aiortc.rtcsctptransport import (
     DataChunk,
     SackChunk,
 )
+from google_crc32c import value as crc32c
 
 from meshllm.protocol.description import SCTP_PORT
 from meshllm.transport.dtls import Dtls, run_now
@@ -42,19 +42,23 @@ WAITING_CHUNKS = 8_192
 SACK_EVERY = 2 * USERDATA_MAX_LENGTH
 SACK_DELAY_S = 0.02  # RFC 9260 allows 0.5 s; the peer's retransmission waits for 1 s
 WHOLE = SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG
+HEADER = 12  # bytes: ports, tag, checksum
+SMALLEST = HEADER + 16  # a SACK
+USUAL: Mapping[int, type[DataChunk] | type[SackChunk]] = {
+    DataChunk.type: DataChunk,
+    SackChunk.type: SackChunk,
+}
 BURST = 4  # packets; upstream's, against loss in the queues on the way
 RECOVERY_BURST = 2
 
+_HEADER = struct.Struct("!HHL")
+_CHUNK = struct.Struct("!BBH")
+_CRC = struct.Struct("<L")
 
-@dataclass(frozen=True, slots=True)
-class _Bundle:
-    """Two chunks in one packet; the first one's length is a multiple of four."""
 
-    first: Chunk
-    second: Chunk
-
-    def __bytes__(self) -> bytes:
-        return bytes(self.first) + bytes(self.second)
+def _checksum(header: bytes, chunks: bytes) -> bytes:
+    """CRC32c with zeros in its own place, RFC 9260 §6.8."""
+    return _CRC.pack(crc32c(header + b"\x00\x00\x00\x00" + chunks))
 
 
 class _Fragment(DataChunk):
@@ -86,12 +90,15 @@ class Association(RTCSctpTransport):
 
     def __init__(self, dtls: Dtls) -> None:
         super().__init__(dtls, SCTP_PORT)
+        self._dtls = dtls
+        dtls.on_data = self.take
         self.on_message: Callable[[bytes], None] = lambda message: None
         self.on_low: Callable[[], None] = lambda: None
         self.on_abuse: Callable[[str], None] = lambda reason: None
         self.buffered = 0  # bytes of messages that SCTP has not taken yet
         self._held: deque[bytes] = deque()
         self._may_retransmit = False
+        self._own_tag = self._local_verification_tag.to_bytes(4, "big")
         self._unacknowledged = 0  # bytes
         self._sack_timer: asyncio.TimerHandle | None = None
         self._sack_soon: asyncio.Handle | None = None
@@ -108,10 +115,11 @@ class Association(RTCSctpTransport):
         self.buffered += len(message)
         self._fill()
         if self._outbound_queue:
-            with suppress(
-                ConnectionError
-            ):  # the path's end is told by those who see it
-                run_now(self._transmit())
+            with suppress(ConnectionError):  # the path's end is told by who sees it
+                if self._is_usual:
+                    self._transmit_new()
+                else:
+                    run_now(self._transmit())
 
     def _fill(self) -> bool:
         """One message at a time. True when that was the last that waited."""
@@ -144,10 +152,17 @@ class Association(RTCSctpTransport):
 
     async def _transmit(self) -> None:
         """Upstream looks through all that was sent for what is to be sent again."""
-        if self._may_retransmit or self._forward_tsn_chunk is not None:
+        if self._is_usual:
+            self._transmit_new()
+        else:
             await super()._transmit()
             self._may_retransmit = any(c._retransmit for c in self._sent_queue)
-            return
+
+    @property
+    def _is_usual(self) -> bool:
+        return not self._may_retransmit and self._forward_tsn_chunk is None
+
+    def _transmit_new(self) -> None:
         recovers_until: object = (
             self._fast_recovery_exit
         )  # which upstream types as None
@@ -162,7 +177,7 @@ class Association(RTCSctpTransport):
             self._flight_size_increase(chunk)
             chunk._sent_count += 1
             chunk._sent_time = now
-            await self._send_chunk(chunk)
+            self._send_now(chunk)
 
     async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
         self._may_retransmit = self._may_retransmit or bool(chunk.gaps)
@@ -174,7 +189,46 @@ class Association(RTCSctpTransport):
 
     # Receiving
 
+    def take(self, packet: bytes) -> None:
+        """A packet, as DTLS gives it out."""
+        chunks = self._read(packet)
+        if chunks is None:
+            run_now(self._handle_data(packet))
+            return
+        for chunk in chunks:
+            if isinstance(chunk, SackChunk):
+                run_now(self._receive_sack_chunk(chunk))
+            elif not self._take(chunk):
+                run_now(super()._receive_data_chunk(chunk))
+        if self._sack_needed:
+            run_now(self._send_sack())
+
+    def _read(self, packet: bytes) -> list[DataChunk | SackChunk] | None:
+        """What nearly all packets hold. None: upstream must look at this one."""
+        end = len(packet)
+        if end < SMALLEST or packet[4:8] != self._own_tag:
+            return None
+        if packet[8:12] != _checksum(packet[:8], packet[12:]):
+            return None
+        chunks: list[DataChunk | SackChunk] = []
+        at = HEADER
+        while at < end:
+            kind, flags, size = _CHUNK.unpack_from(packet, at)
+            make = USUAL.get(kind)
+            if make is None or size < SMALLEST - HEADER or at + size > end:
+                return None
+            chunks.append(make(flags, packet[at + _CHUNK.size : at + size]))
+            at += size + -size % 4
+            if end - at < _CHUNK.size:
+                break
+        return chunks
+
     async def _receive_data_chunk(self, chunk: DataChunk) -> None:
+        if not self._take(chunk):
+            await super()._receive_data_chunk(chunk)
+
+    def _take(self, chunk: DataChunk) -> bool:
+        """False: upstream must sort it in."""
         stream = self._get_inbound_stream(CHANNEL_ID)
         if chunk.stream_id != CHANNEL_ID:
             self.on_abuse("the peer opened another channel")
@@ -184,8 +238,8 @@ class Association(RTCSctpTransport):
             self.on_abuse("the peer sent more than its window allows")
         else:
             self._unacknowledged += len(chunk.user_data)
-            if not self._take_next(chunk):
-                await super()._receive_data_chunk(chunk)
+            return self._take_next(chunk)
+        return True
 
     def _take_next(self, chunk: DataChunk) -> bool:
         """The next chunk of all, as nearly always, needs no sorting in.
@@ -241,15 +295,20 @@ class Association(RTCSctpTransport):
             self._sack_timer = loop.call_later(SACK_DELAY_S, self._on_sack_time)
 
     async def _send_chunk(self, chunk: Chunk) -> None:
-        if not self._unacknowledged or not isinstance(chunk, DataChunk):
-            await super()._send_chunk(chunk)
-            return
-        self._forget_sack()
-        sack = SackChunk()
-        sack.cumulative_tsn = self._last_received_tsn
-        sack.advertised_rwnd = max(0, self._advertised_rwnd)
-        # Of what goes into a packet nothing but its bytes is used.
-        await super()._send_chunk(cast(Chunk, _Bundle(sack, chunk)))
+        self._send_now(chunk)
+
+    def _send_now(self, chunk: Chunk) -> None:
+        """In a packet, along with the SACK that is due if it is DATA."""
+        data = bytes(chunk)
+        if self._unacknowledged and isinstance(chunk, DataChunk):
+            self._forget_sack()
+            sack = SackChunk()
+            sack.cumulative_tsn = self._last_received_tsn
+            sack.advertised_rwnd = max(0, self._advertised_rwnd)
+            data = bytes(sack) + data  # 16 bytes: nothing to align
+        ports = self._local_port, self._remote_port
+        header = _HEADER.pack(*ports, self._remote_verification_tag)
+        self._dtls.send(header + _checksum(header, data) + data)
 
     @property
     def _has_gaps(self) -> bool:

@@ -8,7 +8,7 @@ where it is made: that is half of what a short message costs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiortc import RTCCertificate, RTCDtlsParameters, RTCDtlsTransport, RTCIceTransport
@@ -33,6 +33,7 @@ class Dtls(RTCDtlsTransport):
     ) -> None:
         super().__init__(ice, [certificate])
         self._connection = connection
+        self.on_data: Callable[[bytes], None] = lambda packet: None
 
     async def start(self, remoteParameters: RTCDtlsParameters) -> None:
         await super().start(remoteParameters)
@@ -69,7 +70,7 @@ class Dtls(RTCDtlsTransport):
             if not packet:
                 run_now(self._write_ssl())  # a lost flight of the handshake, repeated
             elif self._data_receiver is not None:
-                run_now(self._data_receiver._handle_data(packet))
+                self.on_data(packet)
         except ConnectionError:
             self._connection.end()
         except Exception:
