@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, cast
 
 import orjson
@@ -55,14 +55,6 @@ def _read_ice(value: dict[str, Any]) -> s.Ice:
     return s.Ice(**take(value, readers | {"credential": _nullable_text}))
 
 
-def _write_ice(ice: s.Ice) -> dict[str, Any]:
-    return {
-        "urls": list(ice.urls),
-        "username": ice.username,
-        "credential": ice.credential,
-    }
-
-
 _re = integer(1, 2**31 - 1)
 _time = integer()
 _text = text(TEXT_CHARS)
@@ -81,37 +73,24 @@ _ticket = _passed_on(_B64, SEALED_TICKET_CHARS)
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A row of the tables of §3: a message's `t`, its class, its fields' readers."""
+    """A row of the tables of §3: a message's `t`, its class, its fields' readers, which
+    are in the order of the class's own."""
 
     t: str
     of: Callable[..., Any]
     readers: dict[str, Callable[[Any], Any]]
+    attributes: tuple[tuple[str, str], ...]  # keys in JSON, names in Python
 
     def read(self, fields: dict[str, Any]) -> Any:
-        values = take(fields, self.readers)
-        return self.of(**{_attribute(key): value for key, value in values.items()})
+        return self.of(*take(fields, self.readers).values())
 
     def write(self, message: s.Message) -> dict[str, Any]:
-        return {key: _plain(getattr(message, _attribute(key))) for key in self.readers}
-
-
-def _attribute(key: str) -> str:
-    return "sender" if key == "from" else key  # `from` is a keyword in Python
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case bytes():
-            return b64encode(value)
-        case tuple():
-            return [_plain(item) for item in value]
-        case s.Ice():
-            return _write_ice(value)
-    return value
+        return {key: getattr(message, name) for key, name in self.attributes}
 
 
 def _form(t: str, of: type[Any], **readers: Callable[[Any], Any]) -> _Form:
-    return _Form(t, of, readers)
+    names = (field.name for field in fields(of))
+    return _Form(t, of, readers, tuple(zip(readers, names, strict=True)))
 
 
 _PING = _form("ping", s.Ping, re=_re)
@@ -189,20 +168,21 @@ def decode_hub(data: str | bytes) -> s.HubMessage | s.Unknown:
 def _decode(data: str | bytes, most: int, forms: dict[str, _Form]) -> object:
     # What cannot be UTF-8 becomes what strict JSON refuses.
     raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-    fields = parse_object(raw, max_bytes=most)
-    t = fields.pop("t", None)
+    body = parse_object(raw, max_bytes=most)
+    t = body.pop("t", None)
     if not isinstance(t, str):
         raise RemoteProtocolError("A message without its kind in `t`.")
     form = forms.get(t)
     if form is None:
-        re = fields.get("re")
+        re = body.get("re")
         return s.Unknown(t[:64], re if type(re) is int and 0 < re < 2**31 else None)
     try:
-        return form.read(fields)
+        return form.read(body)
     except MeshError as exc:
         raise RemoteProtocolError(f"A malformed `{t}` message: {exc}") from exc
 
 
 def encode(message: s.Message) -> str:
     form = _FORM_OF[type(message)]
-    return orjson.dumps({"t": form.t, **form.write(message)}).decode()
+    body = {"t": form.t, **form.write(message)}
+    return orjson.dumps(body, default=b64encode).decode()  # bytes are what it lacks

@@ -109,11 +109,24 @@ def test_only_objects_are_objects(data: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ['{"a":"\\ud800"}', '{"\\udfff":1}', '{"a":["\\udc00"]}']
+    "data",
+    [
+        '{"a":"\\ud800"}',
+        '{"\\udfff":1}',
+        '{"a":["\\udc00"]}',
+        '{"a":[1,{"b":{"\\uDBFF":null}}]}',
+        '{"a":"\\n","b":[[],{"c":"x\\uD83D"}]}',
+    ],
 )
 def test_a_lone_surrogate_is_no_text(data: str) -> None:
     with pytest.raises(RemoteProtocolError, match="surrogate"):
         parse(data)
+
+
+def test_an_escape_of_something_else_is_text() -> None:
+    assert parse('{"a\\u0041":["\\n\\\\ud800",{"b":1.5,"c":null}]}') == {
+        "aA": ["\n\\ud800", {"b": 1.5, "c": None}]
+    }
 
 
 def test_a_pair_of_surrogates_is_one_character() -> None:
@@ -136,10 +149,18 @@ def test_larger_integers_are_refused(digits: str) -> None:
 def test_sixteen_levels_are_deep_enough() -> None:
     deepest = '{"a":' + "[" * 15 + "1" + "]" * 15 + "}"
     deeper = '{"a":' + "[" * 16 + "1" + "]" * 16 + "}"
+    objects = '{"a":' * 17 + "1" + "}" * 17
 
     assert parse(deepest)
-    with pytest.raises(RemoteProtocolError, match="deeply"):
-        parse(deeper)
+    for wrong in (deeper, objects):
+        with pytest.raises(RemoteProtocolError, match="deeply"):
+            parse(wrong)
+
+
+def test_what_is_beside_does_not_count_as_depth() -> None:
+    wide = '{"a":[' + "[{}]," * 100 + "[]]}"
+
+    assert len(parse(wide)["a"]) == 101
 
 
 def test_the_place_sets_the_size() -> None:
