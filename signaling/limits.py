@@ -23,7 +23,7 @@ class Rate:
 class Limits:
     """The hub's limits. Times are seconds; every count is of things held in memory."""
 
-    sockets: int = 10_000  # at <= 20 KiB each, 200 MB: a small VPS
+    sockets: int = 10_000  # at 5 KiB each, 50 MB: a small VPS
     strangers: int = 2_000  # sockets without a chain: members must still get in
     strangers_per_address: int = 64  # a household or office behind one address
     sockets_per_address: int = 1_000  # the same, with everybody logged in

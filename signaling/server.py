@@ -16,7 +16,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 import nacl.utils
-from aiohttp import WSCloseCode, web
+from aiohttp import web
 from nacl.signing import SigningKey
 
 from meshllm import health
@@ -142,14 +142,14 @@ class SignalingServer:
         kept = self._hub.kept
         if self._options.admit is not Admit.SETUP or kept.meshes or kept.setup_token:
             return
-        await self._sockets.apply(kept.offer_setup(nacl.utils.random(16)))
+        self._sockets.apply(kept.offer_setup(nacl.utils.random(16)))
 
     async def stop(self) -> None:
         """Says goodbye to everybody; they come back to whatever starts here next."""
         self._draining = True
         self._ticking.cancel()
         await asyncio.wait([self._ticking])
-        self._sockets.close_all(WSCloseCode.GOING_AWAY, "The server is stopping.")
+        await self._sockets.stop()
         await self._runner.cleanup()
         self._table.close()
 
@@ -157,17 +157,18 @@ class SignalingServer:
         seen: dict[object, float] = {}
         while True:
             await asyncio.sleep(TICK_S)
-            await self._sockets.tick()
+            self._sockets.tick()
             seen = self._cut_idle(seen, time.monotonic())
 
     def _cut_idle(self, seen: dict[object, float], now: float) -> dict[object, float]:
-        """`seen` has since when each connection is here that is no WebSocket."""
+        """`seen` has since when each connection is here; WebSockets are not among them
+        any more."""
         server = self._runner.server
         connections = server.connections if server else []
         still: dict[object, float] = {}
         for connection in connections:
             transport = connection.transport
-            if transport is None or self._sockets.holds(transport):
+            if transport is None:
                 continue
             still[connection] = seen.get(connection, now)
             if now - still[connection] > IDLE_S:
@@ -219,9 +220,10 @@ class SignalingServer:
         return health.ready(request, not self._draining, {})
 
     async def _signal(self, request: web.Request) -> web.StreamResponse:
-        return await self._sockets.serve(
-            request, self._origin(request), self._address(request)
-        )
+        if self._draining:
+            raise web.HTTPServiceUnavailable(text="The server is stopping.\n")
+        self._sockets.serve(request, self._origin(request), self._address(request))
+        return web.Response()  # to nobody: the connection is aiohttp's no more
 
     def _origin(self, request: web.Request) -> str:
         """What a login is bound to. Without --public-url that is how the caller
