@@ -18,6 +18,7 @@ import uvloop
 
 from bench.crowd import crowd
 from bench.hub import routed_per_s
+from bench.introductions import hub_at_work
 from bench.load import Measured, firsts, load, percentile
 from bench.rig import Rig, Way, udp_dropped
 
@@ -64,7 +65,8 @@ SCENES: dict[str, Scene] = {
 
 
 PEERS = "200 peers x 50 tok/s"
-HUB = "signaling, one core"
+HUB = "signaling, its decisions"
+SOCKETS = "signaling, 500 sockets"
 
 
 async def run(rig: Rig, rounds: int, only: str | None) -> None:
@@ -116,7 +118,10 @@ def main() -> None:
             for figure, value in uvloop.run(crowd(rig, 200, 50)).items():
                 print(f"| {PEERS} | {figure} | {value:.4g} |", flush=True)
     if wish.only is None or wish.only in HUB:
-        print(f"| {HUB} | messages/s | {routed_per_s():.4g} |")
+        print(f"| {HUB} | messages/s of one core | {routed_per_s():.4g} |", flush=True)
+    if wish.only is None or wish.only in SOCKETS:
+        for figure, value in uvloop.run(hub_at_work()).items():
+            print(f"| {SOCKETS} | {figure} | {value:.4g} |", flush=True)
 
 
 if __name__ == "__main__":

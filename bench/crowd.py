@@ -1,4 +1,4 @@
-"""Many peers at once: connect times, gaps between tokens, what an idle login costs.
+"""Many peers at once: connect times, gaps between tokens, what a session costs.
 
 The peers are nodes of one process, as an asker each: a process each would measure this
 machine's memory. A node may log in 16 times, hence the homes.
@@ -33,14 +33,12 @@ async def crowd(rig: Rig, peers: int, rate: int) -> dict[str, float]:
         invited = await invite(rig.homes / "home", role="member", offline=True)
         await join(home, invited.link)
     async with AsyncExitStack() as stack:
-        hub_kib = rss_kib(rig.hub_pid)
         nodes = [
             await stack.enter_async_context(_node(homes[n // PER_HOME]))
             for n in range(peers)
         ]
         for node in nodes:
             await node.joined(120)
-        login_kib = (rss_kib(rig.hub_pid) - hub_kib) / peers
         share_kib = rss_kib(rig.share_pid)
         connect_ms = [await _connect(node) for node in nodes]
         session_kib = (rss_kib(rig.share_pid) - share_kib) / peers
@@ -54,7 +52,6 @@ async def crowd(rig: Rig, peers: int, rate: int) -> dict[str, float]:
         "gap p99 ms": percentile(every, 99),
         "UDP packets dropped": dropped,
         "provider KiB per session": session_kib,
-        "hub KiB per login": login_kib,
     }
 
 

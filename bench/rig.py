@@ -26,7 +26,7 @@ class Way:
 
     def cpu_s(self) -> float:
         """Processor seconds of its processes, the model server's not counted."""
-        return sum(_cpu_s(pid) for pid in self.pids)
+        return sum(cpu_s(pid) for pid in self.pids)
 
 
 class Rig:
@@ -68,7 +68,6 @@ class Rig:
 
     def _start_mesh(self, model_url: str) -> Way:
         hub = self._meshllm("hub", "signal", "--port", "0", event="setup")
-        self.hub_pid = hub["pid"]
         self._run("home", "init", hub["link"])
         link = self._run("home", "invite", "--name", "asker")["link"]
         self._run("away", "join", link)
@@ -90,19 +89,25 @@ class Rig:
         return dict(json.loads(done.stdout or "{}"))
 
     def _start(self, argv: list[str], event: str | None = None) -> dict[str, Any]:
-        process = subprocess.Popen(
-            [sys.executable, *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._stack.callback(_stop, process)
-        assert process.stdout is not None
-        for line in process.stdout:
-            said = json.loads(line)
-            if event is None or said.get("event") == event:
-                return {**said, "pid": process.pid}
-        raise RuntimeError(f"{' '.join(argv)} ended before it was ready")
+        return start(self._stack, argv, event)
+
+
+def start(stack: ExitStack, argv: list[str], event: str | None) -> dict[str, Any]:
+    """A process of Python that ends with `stack`: its first line of JSON (the first
+    with this `event`), and its `pid`."""
+    process = subprocess.Popen(
+        [sys.executable, *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stack.callback(_stop, process)
+    assert process.stdout is not None
+    for line in process.stdout:
+        said = json.loads(line)
+        if event is None or said.get("event") == event:
+            return {**said, "pid": process.pid}
+    raise RuntimeError(f"{' '.join(argv)} ended before it was ready")
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
@@ -137,6 +142,7 @@ def udp_dropped(pids: list[int]) -> int:
     return sum(int(row[drops]) for row in rows if f"socket:[{row[inode]}]" in sockets)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * TICK_S
