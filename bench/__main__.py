@@ -17,10 +17,12 @@ from datetime import UTC, datetime
 import uvloop
 
 from bench.crowd import crowd
+from bench.far import first_tokens
 from bench.hub import routed_per_s
 from bench.introductions import hub_at_work
 from bench.load import Measured, firsts, load, percentile
 from bench.rig import Rig, Way, udp_dropped
+from tests.natlab.net import missing
 
 Figures = dict[str, float]
 Scene = Callable[[Way], Awaitable[Figures]]
@@ -64,6 +66,7 @@ SCENES: dict[str, Scene] = {
 }
 
 
+FAR = "first token, 20 ms a leg"
 PEERS = "200 peers x 50 tok/s"
 HUB = "signaling, its decisions"
 SOCKETS = "signaling, 500 sockets"
@@ -81,8 +84,19 @@ async def run(rig: Rig, rounds: int, only: str | None) -> None:
             for way in rig.ways:
                 for figure, value in (await scene(way)).items():
                     found[figure][way.name].append(value)
-        for figure, by_way in found.items():
-            print(f"| {name} | {figure} | {_row(by_way)} |", flush=True)
+        _print(name, found)
+
+
+def run_far(rounds: int) -> None:
+    if why := missing():
+        print(f"| {FAR} | skipped: {why} | - | - | - | - | - | - |", flush=True)
+    else:
+        _print(FAR, first_tokens(rounds))
+
+
+def _print(name: str, found: dict[str, dict[str, list[float]]]) -> None:
+    for figure, by_way in found.items():
+        print(f"| {name} | {figure} | {_row(by_way)} |", flush=True)
 
 
 def _row(by_way: dict[str, list[float]]) -> str:
@@ -109,6 +123,8 @@ def main() -> None:
     columns = ["scene", "figure", "direct", "relay", "meshllm"]
     columns += ["added, mesh/relay", "mesh/relay", "mesh/direct"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+    if wish.only is None or wish.only in FAR:
+        run_far(wish.rounds)
     with Rig() as rig:
         uvloop.run(run(rig, wish.rounds, wish.only))
         print("\n| alone | figure | meshllm |\n|---|---|---|")

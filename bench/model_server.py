@@ -2,7 +2,7 @@
 
 `POST /api/chat` with `{"bench": {"tokens": N, "rate": tokens per second or 0, "size":
 bytes}}`. A chunk is one NDJSON line whose `t` is CLOCK_MONOTONIC in nanoseconds, which
-all processes of one machine share.
+all processes of one machine share. `model_server.py [HOST]` listens on a free port.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import uvloop
 from aiohttp import web
 
+LOOPBACK = "127.0.0.1"
 MODEL = {"name": "bench:1b", "model": "bench:1b", "details": {}, "size": 1}
 
 
@@ -47,7 +48,7 @@ async def version(request: web.Request) -> web.Response:
     return web.json_response({"version": "0.33.0"})
 
 
-async def main() -> None:
+async def main(host: str = LOOPBACK) -> None:
     app = web.Application()
     app.add_routes(
         [
@@ -59,7 +60,7 @@ async def main() -> None:
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, host, 0)
     await site.start()
     print(json.dumps({"url": site_url(runner)}), flush=True)
     await asyncio.to_thread(sys.stdin.read)  # ends with whoever started it
@@ -72,4 +73,4 @@ def site_url(runner: web.AppRunner) -> str:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(*sys.argv[1:]))

@@ -1,8 +1,8 @@
 """The opponent: a plain WebSocket relay that forwards raw chunks, as lean as it can be.
 
-`relay.py broker` is an HTTP server; `relay.py connector BROKER MODEL_SERVER` dials it
-and passes each request on. A frame is `id:u32 kind:u8 bytes`: kind 0 is a piece of an
-answer, 1 its end, 2 (the other way) a request. Nothing is parsed, acknowledged,
+`relay.py broker HOST` is an HTTP server; `relay.py connector BROKER MODEL_SERVER` dials
+it and passes each request on. A frame is `id:u32 kind:u8 bytes`: kind 0 is a piece of
+an answer, 1 its end, 2 (the other way) a request. Nothing is parsed, acknowledged,
 cancelled or limited: that is why it is the toughest to beat.
 """
 
@@ -23,7 +23,7 @@ from bench.model_server import site_url
 FRAME = struct.Struct(">IB")
 
 
-async def broker() -> None:
+async def broker(host: str) -> None:
     waiting: dict[int, asyncio.Queue[bytes | None]] = {}
     ids = itertools.count()
     connectors: list[web.WebSocketResponse] = []
@@ -55,7 +55,7 @@ async def broker() -> None:
     app.add_routes([web.get("/connect", connect), web.post("/api/chat", chat)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, host, 0).start()
     print(json.dumps({"url": site_url(runner)}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await runner.cleanup()
@@ -84,7 +84,7 @@ async def connector(broker_url: str, model_url: str) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["broker"]:
-            uvloop.run(broker())
+        case ["broker", host]:
+            uvloop.run(broker(host))
         case ["connector", broker_url, model_url]:
             uvloop.run(connector(broker_url, model_url))

@@ -16,6 +16,18 @@ from typing import Any, Self
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process runs: an address, and what leads a command there."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # of the hub: whoever has an address of its own may choose
+    entered: tuple[str, ...] = ()
+
+
+HERE = Place()
+
+
 @dataclass
 class Way:
     """One way to the model server: the URL that is asked and who works on it."""
@@ -30,9 +42,16 @@ class Way:
 
 
 class Rig:
-    """Use it as a context manager; everything it started ends with it."""
+    """Use it as a context manager; everything it started ends with it.
 
-    def __init__(self) -> None:
+    The gateway is at `asker`, the relay's broker and the hub are `between`, all others
+    beside the model server.
+    """
+
+    def __init__(
+        self, asker: Place = HERE, between: Place = HERE, model: Place = HERE
+    ) -> None:
+        self._asker, self._between, self._model = asker, between, model
         self._stack = ExitStack()
         self.homes = Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="meshllm-"))
@@ -40,12 +59,13 @@ class Rig:
 
     def __enter__(self) -> Self:
         try:
-            model = self._start(["-m", "bench.model_server"])
+            at = self._model
+            model = self._start(at, "-m", "bench.model_server", at.host)
             self.direct = Way("direct", model["url"])
-            broker = self._start(["-m", "bench.relay", "broker"])
-            connector = self._start(
-                ["-m", "bench.relay", "connector", broker["url"], model["url"]]
-            )
+            there = self._between
+            broker = self._start(there, "-m", "bench.relay", "broker", there.host)
+            relayed = ("connector", broker["url"], model["url"])
+            connector = self._start(at, "-m", "bench.relay", *relayed)
             relay_pids = [broker["pid"], connector["pid"]]
             self.relay = Way("relay", broker["url"], relay_pids)
             self.mesh = self._start_mesh(model["url"])
@@ -67,36 +87,46 @@ class Rig:
         return [self.direct, self.relay, self.mesh]
 
     def _start_mesh(self, model_url: str) -> Way:
-        hub = self._meshllm("hub", "signal", "--port", "0", event="setup")
-        self._run("home", "init", hub["link"])
-        link = self._run("home", "invite", "--name", "asker")["link"]
-        self._run("away", "join", link)
+        asker, between, model = self._asker, self._between, self._model
+        listen = ["--host", between.host, "--port", str(between.port)]
+        if between is not HERE:
+            listen += ["--public-url", f"http://{between.host}:{between.port}"]
+        hub = self._meshllm(between, "hub", "signal", *listen, event="setup")
+        self._run(model, "home", "init", hub["link"])
+        link = self._run(model, "home", "invite", "--name", "asker")["link"]
+        self._run(asker, "away", "join", link)
         parallel = ["--parallel", "256", "--no-lan"]
         backend = ["--backend", "ollama", "--url", model_url]
-        share = self._meshllm("home", "share", *backend, *parallel)
+        share = self._meshllm(model, "home", "share", *backend, *parallel)
         self.share_pid = share["pid"]
-        gateway = self._meshllm("away", "gateway", "--port", "0", "--no-lan")
+        gateway = self._meshllm(asker, "away", "gateway", "--port", "0", "--no-lan")
         return Way("meshllm", gateway["url"], [share["pid"], gateway["pid"]])
 
-    def _meshllm(self, home: str, *args: str, event: str = "ready") -> dict[str, Any]:
-        argv = ["-m", "meshllm", "--json", "--home", str(self.homes / home), *args]
-        return self._start(argv, event)
+    def _meshllm(
+        self, place: Place, home: str, *args: str, event: str = "ready"
+    ) -> dict[str, Any]:
+        argv = ("-m", "meshllm", "--json", "--home", str(self.homes / home), *args)
+        return self._start(place, *argv, event=event)
 
-    def _run(self, home: str, *args: str) -> dict[str, Any]:
-        argv = [sys.executable, "-m", "meshllm", "--json"]
+    def _run(self, place: Place, home: str, *args: str) -> dict[str, Any]:
+        argv = [*place.entered, sys.executable, "-m", "meshllm", "--json"]
         argv += ["--home", str(self.homes / home), *args]
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
         return dict(json.loads(done.stdout or "{}"))
 
-    def _start(self, argv: list[str], event: str | None = None) -> dict[str, Any]:
-        return start(self._stack, argv, event)
+    def _start(
+        self, place: Place, *argv: str, event: str | None = None
+    ) -> dict[str, Any]:
+        return start(self._stack, [*argv], event, place)
 
 
-def start(stack: ExitStack, argv: list[str], event: str | None) -> dict[str, Any]:
+def start(
+    stack: ExitStack, argv: list[str], event: str | None, place: Place = HERE
+) -> dict[str, Any]:
     """A process of Python that ends with `stack`: its first line of JSON (the first
     with this `event`), and its `pid`."""
     process = subprocess.Popen(
-        [sys.executable, *argv],
+        [*place.entered, sys.executable, *argv],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -22,17 +22,19 @@ PREFIX = f"mlab{os.getpid()}-"
 OURS = re.compile(r"mlab(\d+)-")
 NAMED = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
-COMMANDS = {"ip": "iproute2", "nsenter": "util-linux", "nft": "nftables"}
+COMMANDS = {"ip": "iproute2", "nsenter": "util-linux"}
 
 
-def missing(commands: dict[str, str] = COMMANDS) -> str | None:
-    """Why there can be no laboratory here; None when there can. `commands`: packages
-    by the command that is needed of them."""
+def missing(**more: str) -> str | None:
+    """Why there can be no laboratory here; None when there can. `more`: packages by
+    the command that is needed of them."""
     if sys.platform != "linux":
         return "needs Linux: network namespaces"
     if os.geteuid() != 0:
         return "needs root: network namespaces"
-    lacking = [package for name, package in commands.items() if not shutil.which(name)]
+    lacking = [
+        package for name, package in (COMMANDS | more).items() if not shutil.which(name)
+    ]
     if lacking:
         return f"needs {', '.join(lacking)}"
     if not Path("/dev/net/tun").exists():
