@@ -7,6 +7,7 @@ behind, and leaves alone what a laboratory beside it is using.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -82,6 +83,12 @@ def sysctl(name: str, **values: int) -> None:
         for key, value in values.items():
             path = Path("/proc/sys/net", *key.split("__"))
             path.write_text(str(value))
+
+
+def addresses(name: str) -> set[str]:
+    """All of them, IPv4 and IPv6."""
+    devices = json.loads(_run("ip", "-n", PREFIX + name, "-json", "addr"))
+    return {one["local"] for device in devices for one in device["addr_info"]}
 
 
 def veth(name: str, device: str, peer_name: str, peer: str) -> None:
