@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 CONSTRAINTS := $(if $(CI),-c .ci/constraints.txt,)
 ARGS ?=
 
-.PHONY: setup demo test check fix soak bench system clean
+.PHONY: setup demo test check fix soak natlab bench system clean
 
 setup: $(STAMP) ## .venv with everything
 
@@ -37,6 +37,9 @@ fix: setup ## the same, mending
 
 soak: setup ## kills and freezes for ten minutes: make soak ARGS='--minutes 10'
 	@$(BIN)/python -m tests.e2e.soak $(ARGS)
+
+natlab: setup system ## every kind of NAT asks every kind: make natlab ARGS='--only symmetric'
+	@$(BIN)/python -m tests.natlab $(ARGS)
 
 bench: setup ## meshllm against direct HTTP and a raw relay, as ratios of one run
 	@$(BIN)/python -m bench $(ARGS)

@@ -65,9 +65,15 @@ class Commands:
     def home(self, name: str) -> Path:
         return self._root / name
 
-    async def start(self, home: str, command: str, *options: str) -> Serving:
-        """A serving command, once it is ready. BackendError says why it is not."""
-        argv = (*MESHLLM, command, "--json", "--home", str(self.home(home)), *options)
+    async def start(
+        self, home: str, command: str, *options: str, at: tuple[str, ...] = ()
+    ) -> Serving:
+        """A serving command, once it is ready. BackendError says why it is not.
+
+        `at`: what leads a command into a network namespace.
+        """
+        where = ("--home", str(self.home(home)))
+        argv = (*at, *MESHLLM, command, "--json", *where, *options)
         child = await Child.start(argv, self.env, name=command)
         self._children.append(child)
         said: dict[str, Any] = {}

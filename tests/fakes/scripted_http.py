@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -63,12 +64,18 @@ def json_answer(value: Any, status: int = 200) -> Answer:
 
 
 class ScriptedServer:
-    """`async with ScriptedServer(handler) as server:`, then `server.url`."""
+    """`async with ScriptedServer(handler) as server:`, then `server.url`. `sock` is
+    bound where it shall listen, if not on loopback."""
 
     def __init__(
-        self, handler: Callable[[Seen], Answer], *, server_name: str = ""
+        self,
+        handler: Callable[[Seen], Answer],
+        *,
+        server_name: str = "",
+        sock: socket.socket | None = None,
     ) -> None:
         self._handler = handler
+        self._sock = sock
         self._server_name = server_name
         self.requests: list[Seen] = []
         self._arrived = asyncio.Condition()
@@ -77,7 +84,8 @@ class ScriptedServer:
         self.url = ""
 
     async def __aenter__(self) -> ScriptedServer:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        where = {"sock": self._sock} if self._sock else {"host": "127.0.0.1", "port": 0}
+        self._server = await asyncio.start_server(self._accept, **where)
         host, port = self._server.sockets[0].getsockname()[:2]
         self.url = f"http://{host}:{port}"
         return self

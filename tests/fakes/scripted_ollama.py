@@ -7,6 +7,7 @@ Out of the box it is real enough for the official client; `script` puts answers 
 from __future__ import annotations
 
 import json
+import socket
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
@@ -78,8 +79,9 @@ class ScriptedOllama(ScriptedServer):
         old: bool = False,
         remote: tuple[str, ...] = (),
         server_name: str = "",
+        sock: socket.socket | None = None,
     ) -> None:
-        super().__init__(self._answer, server_name=server_name)
+        super().__init__(self._answer, server_name=server_name, sock=sock)
         self.models = models
         self._old = old
         self._remote = remote

@@ -1,0 +1,102 @@
+"""`make natlab`: every kind of site asks every kind; what came of it, as a table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.natlab.cells import Cell, all_pairs, world
+from tests.natlab.link import percent
+from tests.natlab.nat import Kind, can_be_direct
+from tests.natlab.net import missing
+from tests.natlab.probe import EXPECTED, classify, probe_server
+from tests.natlab.sites import Site, internet
+
+LEGS = 4  # of a round trip between two sites
+
+
+async def prove(kinds: Iterable[Kind]) -> None:
+    """RuntimeError when a site is not what it is called: then no cell counts."""
+    sites = [Site(kind, number) for number, kind in enumerate(kinds, 1)]
+    with internet(sites):
+        async with probe_server():
+            found = await asyncio.gather(*(classify(site.host()) for site in sites))
+    for site, one in zip(sites, found, strict=True):
+        if one != EXPECTED[site.kind]:
+            raise RuntimeError(f"{site.kind} probes as {one}")
+    _say(f"{len(sites)} kinds of sites probe as they are called.\n")
+
+
+async def run(root: Path, wish: argparse.Namespace) -> None:
+    pairs = [pair for pair in all_pairs() if wish.only is None or wish.only in pair]
+    await prove(dict.fromkeys(kind for pair in pairs for kind in pair))
+    cells: list[Cell] = []
+
+    def on_cell(cell: Cell) -> None:
+        cells.append(cell)
+        _say(_row(cell))
+
+    leg_ms, loss = wish.rtt / LEGS, percent(wish.loss)
+    async with world(root, pairs, leg_ms=leg_ms, loss=loss) as made:
+        _say("| asker | provider | theory | path | via | first byte ms | open ms |")
+        _say("|---|---|---|---|---|---|---|")
+        await made.cells(pairs, on_cell)
+    _say(f"\n{summary(cells)}")
+
+
+def _row(cell: Cell) -> str:
+    theory = "direct" if can_be_direct(cell.asker, cell.provider) else "relay"
+    if cell.error is not None:
+        found = f"**none** | {cell.error} | - | -"
+    else:
+        path = cell.path if cell.is_as_theory_says else f"**{cell.path}**"
+        found = f"{path} | {cell.candidates} | {cell.first_ms:.0f}"
+        found += f" | {cell.connect_ms:.0f}"
+    return f"| {cell.asker} | {cell.provider} | {theory} | {found} |"
+
+
+def summary(cells: Sequence[Cell]) -> str:
+    can = [cell for cell in cells if can_be_direct(cell.asker, cell.provider)]
+    lines = [
+        f"{sum(cell.error is None for cell in cells)} of {len(cells)} connect,",
+        f"{sum(cell.is_direct for cell in can)} of {len(can)} that can be are direct.",
+    ]
+    for title, sides in (("UDP on both sides", 2), ("on one", 1), ("on neither", 0)):
+        times = [
+            cell.first_ms
+            for cell in cells
+            if cell.error is None
+            and cell.asker.has_udp + cell.provider.has_udp == sides
+        ]
+        if times:
+            lines.append(
+                f"{title}: median {statistics.median(times):.0f} ms,"
+                f" at most {max(times):.0f} ms."
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make natlab ARGS=", description=__doc__)
+    parser.add_argument("--only", type=Kind, help="cells with a site of this kind")
+    parser.add_argument("--rtt", type=float, default=40.0, help="ms between sites")
+    parser.add_argument("--loss", type=float, default=0.0, help="per cent, each leg")
+    wish = parser.parse_args()
+    if why := missing(nft="nftables", turnserver="coturn"):
+        sys.exit(f"The laboratory {why}.")
+    with tempfile.TemporaryDirectory(prefix="natlab-") as folder:
+        asyncio.run(run(Path(folder), wish))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The cheap VPS: `meshllm signal` and coturn, TLS on 443 for both.
+
+With two addresses, one each: a VPS with only one would part them by the name that TLS
+asks for (SNI), which is no question of NATs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+from meshllm.processes import Child
+from tests.fakes.commands import Commands
+from tests.natlab import net
+from tests.natlab.sites import VPS, VPS_HOSTS, VPS_HOSTS6
+
+ROOT = Path(__file__).parents[2]
+POLL_S = 0.02
+HUB, RELAY = VPS_HOSTS
+RELAY6 = VPS_HOSTS6[1]
+STUN_URL = f"stun:{RELAY}:3478"
+TURN_URLS = (
+    f"turn:{RELAY}:3478?transport=udp",
+    f"turn:{RELAY}:3478?transport=tcp",
+    f"turns:{RELAY}:443?transport=tcp",
+)
+COTURN = """
+listening-ip={relay}
+listening-ip={relay6}
+relay-ip={relay}
+listening-port=3478
+tls-listening-port=443
+realm=natlab
+fingerprint
+use-auth-secret
+static-auth-secret={secret}
+cert={folder}/server.pem
+pkey={folder}/server.key
+userdb={folder}/turndb
+pidfile={folder}/turn.pid
+log-file=stdout
+no-cli
+no-dtls
+no-rfc5780
+no-multicast-peers
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Vps:
+    """`coturn` may be frozen or killed."""
+
+    coturn: Child
+    hub_url: str
+
+
+@asynccontextmanager
+async def vps(meshllm: Commands, members: Sequence[str]) -> AsyncIterator[Vps]:
+    """Both servers, and a mesh there whose members have these homes."""
+    folder = meshllm.home("vps")
+    folder.mkdir()
+    certify(folder)
+    meshllm.env["SSL_CERT_FILE"] = str(folder / "ca.pem")
+    secret = secrets.token_hex(16)
+    (folder / "secret").write_text(secret)
+    coturn = await _start_coturn(folder, secret)
+    try:
+        hub = await meshllm.start(
+            *("hub", "signal", "--host", HUB, "--port", "443"),
+            *("--public-url", f"https://{HUB}"),
+            *("--tls-cert", f"{folder}/server.pem"),
+            *("--tls-key", f"{folder}/server.key"),
+            *("--turn-secret-file", f"{folder}/secret", "--stun", STUN_URL),
+            *(word for url in TURN_URLS for word in ("--turn", url)),
+            at=net.entered(VPS),
+        )
+        await _settle(meshllm, hub.said["link"], members)
+        yield Vps(coturn, hub.url)
+    finally:
+        await coturn.stop()
+
+
+async def _start_coturn(folder: Path, secret: str) -> Child:
+    text = COTURN.format(relay=RELAY, relay6=RELAY6, secret=secret, folder=folder)
+    (folder / "turn.conf").write_text(text)
+    command = ("turnserver", "-c", str(folder / "turn.conf"))
+    coturn = await Child.start(net.entered(VPS, *command), name="coturn")
+    while not all([await _listens(port) for port in (3478, 443)]):
+        if coturn.returncode is not None:
+            await coturn.wait()
+            raise RuntimeError(coturn.why())
+        await asyncio.sleep(POLL_S)
+    return coturn
+
+
+async def _listens(port: int) -> bool:
+    with closing(net.bound(VPS, socket.SOCK_STREAM, RELAY)) as here:
+        try:
+            await asyncio.get_running_loop().sock_connect(here, (RELAY, port))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+async def _settle(meshllm: Commands, link: str, members: Sequence[str]) -> None:
+    command = (sys.executable, "-m", "tests.natlab.settle")
+    argv = (*command, str(meshllm.home("")), link, *members)
+    child = await Child.start(net.entered(VPS, *argv), meshllm.env, name="settle")
+    if await child.wait():
+        raise RuntimeError(child.why())
+
+
+def certify(folder: Path) -> None:
+    """`ca.pem`, and `server.pem` with `server.key` for all addresses of the VPS."""
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer, subject = _name("natlab CA"), _name("natlab VPS")
+    authority = (
+        _draft(subject=issuer, issuer=issuer, key=ca_key, signer=ca_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    hosts = [ipaddress.ip_address(host) for host in (*VPS_HOSTS, *VPS_HOSTS6)]
+    names = x509.SubjectAlternativeName([x509.IPAddress(host) for host in hosts])
+    server = (
+        _draft(subject=subject, issuer=issuer, key=key, signer=ca_key)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(names, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(authority.public_bytes(Encoding.PEM))
+    (folder / "server.pem").write_bytes(server.public_bytes(Encoding.PEM))
+    (folder / "server.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _draft(
+    *,
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    return (
+        x509.CertificateBuilder(issuer, subject, key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+        )
+        .add_extension(signed_by, critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
