@@ -12,7 +12,7 @@ from tests.natlab.net import missing
 @pytest.fixture(autouse=True)
 def laboratory() -> None:
     """CI has what these tests need; elsewhere they are skipped by name."""
-    if why := missing():
+    if why := missing(nft="nftables", turnserver="coturn"):
         if os.environ.get("CI") == "true":
             pytest.fail(why)
         pytest.skip(why)
