@@ -11,13 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.natlab.cells import Cell, all_pairs, world
-from tests.natlab.link import percent
 from tests.natlab.nat import Kind, can_be_direct
-from tests.natlab.net import missing
+from tests.natlab.net import PREFIX, missing
 from tests.natlab.probe import EXPECTED, classify, probe_server
 from tests.natlab.sites import Site, internet
-
-LEGS = 4  # of a round trip between two sites
 
 
 async def prove(kinds: Iterable[Kind]) -> None:
@@ -41,12 +38,16 @@ async def run(root: Path, wish: argparse.Namespace) -> None:
         cells.append(cell)
         _say(_row(cell))
 
-    leg_ms, loss = wish.rtt / LEGS, percent(wish.loss)
-    async with world(root, pairs, leg_ms=leg_ms, loss=loss) as made:
+    leg_ms = wish.rtt / 4  # two legs there, two back
+    async with world(root, pairs, leg_ms=leg_ms, lost=wish.loss) as made:
         _say("| asker | provider | theory | path | via | first byte ms | open ms |")
         _say("|---|---|---|---|---|---|---|")
         await made.cells(pairs, on_cell)
-    _say(f"\n{summary(cells)}")
+        _say(f"\n{summary(cells)}")
+        for cell in cells:
+            if cell.error is None and not cell.is_as_theory_says:
+                via = await made.candidates(cell.asker, cell.provider)
+                _say(f"{cell.asker} asked {cell.provider}: in the end {via}.")
 
 
 def _row(cell: Cell) -> str:
@@ -85,11 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make natlab ARGS=", description=__doc__)
     parser.add_argument("--only", type=Kind, help="cells with a site of this kind")
     parser.add_argument("--rtt", type=float, default=40.0, help="ms between sites")
-    parser.add_argument("--loss", type=float, default=0.0, help="per cent, each leg")
+    parser.add_argument(
+        "--loss", type=float, default=0.0, help="per cent between sites"
+    )
     wish = parser.parse_args()
     if why := missing(nft="nftables", turnserver="coturn"):
         sys.exit(f"The laboratory {why}.")
-    with tempfile.TemporaryDirectory(prefix="natlab-") as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         asyncio.run(run(Path(folder), wish))
 
 

@@ -7,6 +7,7 @@ processes, each behind its site's NAT.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import time
@@ -22,7 +23,6 @@ from meshllm import control
 from tests.fakes.commands import Commands, Serving, commands
 from tests.fakes.scripted_ollama import ScriptedOllama
 from tests.natlab import net
-from tests.natlab.link import ALL_PASS
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.sites import LEG_MS, Site, internet
 from tests.natlab.vps import vps
@@ -83,6 +83,7 @@ class World:
     askers: dict[Kind, Site]
     providers: dict[Kind, Site]
     gateways: dict[Kind, Serving] = field(default_factory=dict)
+    shares: dict[Kind, Serving] = field(default_factory=dict)
 
     async def cells(
         self, pairs: Iterable[Pair], on_cell: Callable[[Cell], None]
@@ -115,22 +116,25 @@ class World:
         except (TimeoutError, aiohttp.ClientError) as error:
             return Cell(asker, provider, error=str(error) or "no answer in time")
         if response.status != 200:
-            return Cell(asker, provider, error=first.decode())
+            return Cell(asker, provider, error=json.loads(first)["error"])
         connect = CONNECT.search(response.headers.get("Server-Timing", ""))
         return Cell(
             asker,
             provider,
             response.headers["Meshllm-Path"],
-            await self._candidates(asker, name),
+            await self.candidates(asker, provider),
             first_ms,
             float(connect[1]) if connect else 0.0,
         )
 
-    async def _candidates(self, asker: Kind, name: str) -> str:
-        home = self.meshllm.home(_home(self.askers[asker]))
-        (gateway,) = control.running(home)
+    async def candidates(self, asker: Kind, provider: Kind) -> str:
+        """Of the path that the asker's gateway uses now, its own first."""
+        name = _home(self.providers[provider])
+        (gateway,) = control.running(self.meshllm.home(_home(self.askers[asker])))
         rows = await control.ask(gateway, "/peers")
-        (found,) = [row["candidates"] for row in rows if row["name"] == name]
+        (found,) = [row.get("candidates") for row in rows if row["name"] == name]
+        if found is None:
+            return "no path"
         return "-".join(found[side].split()[0] for side in ("local", "remote"))
 
     async def sees(self, asker: Kind, providers: int) -> None:
@@ -163,7 +167,7 @@ async def world(
     pairs: Sequence[Pair],
     *,
     leg_ms: float = LEG_MS,
-    loss: str = ALL_PASS,
+    lost: float = 0.0,
 ) -> AsyncIterator[World]:
     """Whom the pairs need, running, and every gateway knows every provider."""
     askers, providers = (dict.fromkeys(side) for side in zip(*pairs, strict=True))
@@ -171,7 +175,7 @@ async def world(
     there = {kind: Site(kind, number) for number, kind in enumerate(providers, 101)}
     sites = [*here.values(), *there.values()]
     async with AsyncExitStack() as stack:
-        stack.enter_context(internet(sites, leg_ms=leg_ms, loss=loss))
+        stack.enter_context(internet(sites, leg_ms=leg_ms, lost=lost))
         meshllm = await stack.enter_async_context(commands(root))
         meshllm.env["MESHLLM_LOOPBACK"] = ""
         await stack.enter_async_context(vps(meshllm, [_home(site) for site in sites]))
@@ -185,6 +189,9 @@ async def world(
         for kind in here:
             await made.sees(kind, len(there))
         yield made
+        # At once: one after another they take a second each.
+        nodes = [*made.gateways.values(), *made.shares.values()]
+        await asyncio.gather(*(node.child.stop() for node in nodes))
 
 
 async def _share(
@@ -194,7 +201,7 @@ async def _share(
     ollama = await stack.enter_async_context(ScriptedOllama(sock=listening))
     backend = ("--backend", "ollama", "--url", ollama.url, "--parallel", "9")
     async with turn:
-        await made.meshllm.start(
+        made.shares[site.kind] = await made.meshllm.start(
             _home(site), "share", *backend, "--no-lan", at=net.entered(site.host())
         )
 

@@ -7,6 +7,7 @@ A line is a pair of TUN devices. One process of its own carries the packets of a
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import heapq
 import itertools
 import json
@@ -51,10 +52,14 @@ class Line:
     loss: str = ALL_PASS
 
 
-def percent(lost: float) -> str:
-    """A script of 1,000 packets that loses so many per cent, evenly spread."""
-    # 617 is prime to 1,000: every residue comes once, and neighbours are far apart.
-    return "".join("x" if n * 617 % 1000 < lost * 10 else "." for n in range(1000))
+def percent(lost: float, number: int = 0) -> str:
+    """The `number`th script of 1,000 packets that loses so many: in bursts as if by
+    chance (what is regular would beat with what is sent regularly), always the same."""
+    order = sorted(
+        range(1000), key=lambda n: hashlib.sha256(f"{number} {n}".encode()).digest()
+    )
+    gone = frozenset(order[: round(lost * 10)])
+    return "".join(LOST if n in gone else ALL_PASS for n in range(1000))
 
 
 @contextmanager

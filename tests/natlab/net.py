@@ -1,7 +1,7 @@
 """Network namespaces: made, entered, and deleted whatever happens.
 
 A namespace is called `mlab<pid>-<name>`: a later run sweeps away what a killed one left
-behind, and leaves alone what a laboratory beside it is using.
+behind, and leaves alone what another laboratory is using.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,14 +58,19 @@ def namespaces(*names: str) -> Iterator[None]:
 
 
 def sweep() -> None:
-    """Delete the namespaces of laboratories that were killed."""
-    left = NAMED.iterdir() if NAMED.exists() else ()
-    found = [(path.name, OURS.match(path.name)) for path in left]
-    _delete(
-        name
-        for name, match in found
-        if match and not Path(f"/proc/{match[1]}").exists()
-    )
+    """Delete what laboratories left that were killed: namespaces with all who are in
+    them, and the folder of `make natlab`."""
+    _delete(path.name for path in _left_in(NAMED))
+    for folder in _left_in(Path(tempfile.gettempdir())):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left_in(folder: Path) -> Iterator[Path]:
+    found = list(folder.iterdir()) if folder.exists() else []
+    for path in found:
+        match = OURS.match(path.name)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            yield path
 
 
 def ip(name: str, *lines: str) -> None:

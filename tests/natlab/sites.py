@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.natlab import net
-from tests.natlab.link import ALL_PASS, End, Line, lines
+from tests.natlab.link import ALL_PASS, End, Line, lines, percent
 from tests.natlab.nat import Kind, rules
 
 INTERNET, VPS = "internet", "vps"
@@ -62,13 +62,16 @@ class Site:
 
 @contextmanager
 def internet(
-    sites: Sequence[Site], *, leg_ms: float = LEG_MS, loss: str = ALL_PASS
+    sites: Sequence[Site], *, leg_ms: float = LEG_MS, lost: float = 0.0
 ) -> Iterator[None]:
-    """All of them, connected and without a process, while this lasts. `loss` is that of
-    each leg."""
+    """All of them, connected and without a process, while this lasts. `lost` per cent
+    between two sites, either way: the VPS is on a good line."""
     names = [INTERNET, VPS, *(name for site in sites for name in site.namespaces)]
-    legs = [_leg(VPS, VPS, leg_ms, loss)]
-    legs += [_leg(site.outermost, _port(site), leg_ms, loss) for site in sites]
+    legs = [_leg(VPS, VPS, leg_ms, ALL_PASS)]
+    legs += [
+        _leg(site.outermost, _port(site), leg_ms, percent(lost / 2, site.number))
+        for site in sites
+    ]
     with net.namespaces(*names), lines(*legs):
         _route(INTERNET)
         _place_vps()

@@ -67,9 +67,13 @@ def test_a_packet_takes_the_delay_and_no_less() -> None:
     assert min(taken_ms) < DELAY_MS + 10  # a loose guard: the machine is shared
 
 
-@pytest.mark.parametrize("lost", [0, 1, 5, 20])
-def test_a_percentage_is_kept_to_the_packet(lost: int) -> None:
-    assert percent(lost).count("x") == lost * 10
+@pytest.mark.parametrize("lost", [0, 0.5, 5, 20])
+def test_a_percentage_is_kept_to_the_packet_and_each_line_has_its_own(
+    lost: float,
+) -> None:
+    scripts = {percent(lost, number) for number in range(9)}
+    assert {script.count("x") for script in scripts} == {lost * 10}
+    assert len(scripts) == (9 if lost else 1)
 
 
 def test_a_killed_laboratory_is_swept_away_and_a_living_one_is_not() -> None:

@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -32,7 +31,6 @@ from tests.fakes.commands import Commands
 from tests.natlab import net
 from tests.natlab.sites import VPS, VPS_HOSTS, VPS_HOSTS6
 
-ROOT = Path(__file__).parents[2]
 POLL_S = 0.02
 HUB, RELAY = VPS_HOSTS
 RELAY6 = VPS_HOSTS6[1]
@@ -64,25 +62,14 @@ no-multicast-peers
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Vps:
-    """`coturn` may be frozen or killed."""
-
-    coturn: Child
-    hub_url: str
-
-
 @asynccontextmanager
-async def vps(meshllm: Commands, members: Sequence[str]) -> AsyncIterator[Vps]:
-    """Both servers, and a mesh there whose members have these homes."""
+async def vps(meshllm: Commands, members: Sequence[str]) -> AsyncIterator[Child]:
+    """Both servers, and a mesh there whose members have these homes. Yields coturn,
+    which may be frozen or killed."""
     folder = meshllm.home("vps")
     folder.mkdir()
-    certify(folder)
-    meshllm.env["SSL_CERT_FILE"] = str(folder / "ca.pem")
-    secret = secrets.token_hex(16)
-    (folder / "secret").write_text(secret)
-    coturn = await _start_coturn(folder, secret)
-    try:
+    async with coturn(folder) as relay:
+        meshllm.env["SSL_CERT_FILE"] = str(folder / "ca.pem")
         hub = await meshllm.start(
             *("hub", "signal", "--host", HUB, "--port", "443"),
             *("--public-url", f"https://{HUB}"),
@@ -93,22 +80,28 @@ async def vps(meshllm: Commands, members: Sequence[str]) -> AsyncIterator[Vps]:
             at=net.entered(VPS),
         )
         await _settle(meshllm, hub.said["link"], members)
-        yield Vps(coturn, hub.url)
-    finally:
-        await coturn.stop()
+        yield relay
 
 
-async def _start_coturn(folder: Path, secret: str) -> Child:
+@asynccontextmanager
+async def coturn(folder: Path) -> AsyncIterator[Child]:
+    """It serves. In the folder are `secret` (of `use-auth-secret`) and `ca.pem`."""
+    certify(folder)
+    secret = secrets.token_hex(16)
+    (folder / "secret").write_text(secret)
     text = COTURN.format(relay=RELAY, relay6=RELAY6, secret=secret, folder=folder)
     (folder / "turn.conf").write_text(text)
     command = ("turnserver", "-c", str(folder / "turn.conf"))
-    coturn = await Child.start(net.entered(VPS, *command), name="coturn")
-    while not all([await _listens(port) for port in (3478, 443)]):
-        if coturn.returncode is not None:
-            await coturn.wait()
-            raise RuntimeError(coturn.why())
-        await asyncio.sleep(POLL_S)
-    return coturn
+    child = await Child.start(net.entered(VPS, *command), name="coturn")
+    try:
+        while not all([await _listens(port) for port in (3478, 443)]):
+            if child.returncode is not None:
+                await child.wait()
+                raise RuntimeError(child.why())
+            await asyncio.sleep(POLL_S)
+        yield child
+    finally:
+        await child.stop()
 
 
 async def _listens(port: int) -> bool:
