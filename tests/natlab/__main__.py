@@ -30,7 +30,11 @@ async def prove(kinds: Iterable[Kind]) -> None:
 
 
 async def run(root: Path, wish: argparse.Namespace) -> None:
-    pairs = [pair for pair in all_pairs() if wish.only is None or wish.only in pair]
+    pairs = [
+        pair
+        for pair in all_pairs()
+        if (wish.only is None or wish.only in pair) and set(pair) <= set(wish.among)
+    ]
     await prove(dict.fromkeys(kind for pair in pairs for kind in pair))
     cells: list[Cell] = []
 
@@ -85,6 +89,7 @@ def summary(cells: Sequence[Cell]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make natlab ARGS=", description=__doc__)
     parser.add_argument("--only", type=Kind, help="cells with a site of this kind")
+    parser.add_argument("--among", type=Kind, nargs="+", default=list(Kind))
     parser.add_argument("--rtt", type=float, default=40.0, help="ms between sites")
     parser.add_argument(
         "--loss", type=float, default=0.0, help="per cent between sites"

@@ -124,13 +124,12 @@ async def classify(name: str) -> Found:
 async def _classify_udp(name: str, host: str, to: Sequence[str]) -> Udp | None:
     destinations = list(product(to, PORTS))
     with closing(_udp(name, host)) as here:
-        replies = [
-            await _ask(here, destination, [index])
-            for index, destination in enumerate(destinations)
-        ]
-    if not all(replies):
-        return None
-    seen = [tuple(reply[0]["seen"]) for reply in replies]
+        replies = []
+        for index, destination in enumerate(destinations):
+            replies += await _ask(here, destination, [index])
+            if not replies:
+                return None
+    seen = [tuple(reply["seen"]) for reply in replies]
     with closing(_udp(name, host)) as here:
         same_address, unseen = 1, 3
         heard = await _ask(here, destinations[0], [unseen, same_address, 0])
@@ -140,7 +139,7 @@ async def _classify_udp(name: str, host: str, to: Sequence[str]) -> Udp | None:
     return Udp(
         _mapping(seen),
         _filtering({reply["from"] for reply in heard}),
-        replies[0][0]["hops"],
+        replies[0]["hops"],
         is_punchable=before[-1]["seen"] == after[-1]["seen"],
         is_translated=seen[0][0] not in net.addresses(name),
     )

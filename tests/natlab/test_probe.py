@@ -11,7 +11,7 @@ from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.probe import EXPECTED, classify, probe_server
 from tests.natlab.sites import Site, internet
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
 
 
 async def test_every_site_probes_as_it_is_called() -> None:

@@ -16,7 +16,7 @@ from tests.natlab.nat import Kind
 from tests.natlab.sites import Site, internet
 from tests.natlab.vps import RELAY, RELAY6, coturn
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
 
 HEADER = 20  # bytes of STUN in front of its attributes
 UDP, TCP = socket.SOCK_DGRAM, socket.SOCK_STREAM
