@@ -24,23 +24,24 @@ PREFIX = f"mlab{os.getpid()}-"
 OURS = re.compile(r"mlab(\d+)-")
 NAMED = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
-COMMANDS = {"ip": "iproute2", "nsenter": "util-linux"}
+COMMANDS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
 
 
 def missing(**more: str) -> str | None:
     """Why there can be no laboratory here; None when there can. `more`: packages by
     the command that is needed of them."""
     if sys.platform != "linux":
-        return "needs Linux: network namespaces"
+        return "needs Linux, for network namespaces"
     if os.geteuid() != 0:
-        return "needs root: network namespaces"
-    lacking = [
-        package for name, package in (COMMANDS | more).items() if not shutil.which(name)
-    ]
+        return "needs root, for network namespaces"
+    wanted = (COMMANDS | more).items()
+    lacking = {package for name, package in wanted if not shutil.which(name)}
     if lacking:
-        return f"needs {', '.join(lacking)}"
+        return f"needs {', '.join(sorted(lacking))}"
     if not Path("/dev/net/tun").exists():
         return "needs /dev/net/tun"
+    if subprocess.run(("unshare", "--net", "true"), capture_output=True).returncode:
+        return "needs to be allowed network namespaces"
     return None
 
 
