@@ -37,6 +37,7 @@ from meshllm.transport.introduce import VERSIONS, Introduced, Introducer
 from meshllm.transport.peer import IceServer
 from meshllm.transport.policy import Policy
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
+from meshllm.transport.watch import ServerWatch
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement, ModelCard
 from meshllm.trust.grants import Role
@@ -93,6 +94,9 @@ class Node:
             decide=self._decide,
             policy=options.policy,
         )
+        self._servers = ServerWatch(
+            lambda: self._hub.servers, self.introducer.health, options.policy
+        )
         self.links = Links(self._dial, self.roster.get)
         trust = Trust.parse(options.trust, self.identity.id)
         self.mesh = MeshRouter(self.roster, self.links, trust, state=self.status)
@@ -124,6 +128,11 @@ class Node:
         if self.signaling is not None and not self._first_welcome.is_set():
             await self.signaling.wait_connected(timeout_s)
             await self._first_welcome.wait()
+
+    def watch_servers(self) -> None:
+        """Know which STUN and TURN servers answer before an offer depends on it: for
+        processes that stay."""
+        self._run(self._servers.run(), "servers")
 
     async def share(
         self, backend: Backend, *, parallel: int, queue: int, models: tuple[str, ...]
@@ -193,6 +202,7 @@ class Node:
                 "reason": self._hub.reason,
                 "since": int(self._hub.since),
             },
+            "servers": self._servers.describe(),
             "tasks": len(asyncio.all_tasks()),
             "shares": self.host.status() if self.host else None,
         }
@@ -280,6 +290,7 @@ class Node:
         self._hub.servers = tuple(
             IceServer(ice.urls, ice.username, ice.credential) for ice in welcome.ice
         )
+        self._servers.wake()
         if welcome.statement is not None:
             self._on_statement(welcome.statement)
         if welcome.revocations is not None:

@@ -135,6 +135,7 @@ async def serving_node(
     logs = LogLines()
     with logging_on(common, [logs]):
         async with Node(NodeOptions(common.home, **options)) as node:
+            node.watch_servers()
             state = control.State(lambda: {**node.status(), **facts}, node.peers, logs)
             async with control.serve(common.home, role, state):
                 try:

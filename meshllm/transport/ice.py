@@ -1,16 +1,17 @@
-"""Our ICE connection: which addresses are offered, which packets are let in.
+"""Our ICE connection: which pairs of addresses are tried, which packets are let in.
 
 A subclass of aioice's (0.13), whose private parts are touched here and nowhere else
-(docs/decisions/). It differs in this: every STUN and TURN server is asked, and silent
-ones cost little; strangers' packets are dropped before they are queued; no relay takes
-the place of a direct path; a check that a NAT swallowed is repeated at once.
+(docs/decisions/0004). It differs in this: every STUN and TURN server counts (`gather`);
+strangers' packets are dropped before they are queued; no relay takes the place of a
+direct path, and behind a relay direct ones go on being tried; a check that a NAT
+swallowed is repeated at once; a peer whose NAT gives it another address is followed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import aioice
@@ -19,17 +20,15 @@ import aioice.stun
 import aioice.turn
 
 from meshllm.protocol.description import CANDIDATES_MAX, Candidate
-from meshllm.transport.addresses import is_ipv4, is_loopback
+from meshllm.transport.gather import Gathering
+from meshllm.transport.health import Health
 from meshllm.transport.pair import COMPONENT, Pair, from_aioice, kind_of, to_aioice
 from meshllm.transport.policy import Policy
-from meshllm.transport.servers import IceServer, Server, read_servers
+from meshllm.transport.servers import IceServer, read_servers
 
 log = logging.getLogger(__name__)
 
-STUN_S = 1.0  # one lost request is repeated after 0.5 s; then we go without
-STUN_MORE_S = 0.2  # for other addresses, once one has its answer: they may lead nowhere
-RELAY_S = 1.0  # until the first relay has answered
-RELAY_ONLY_S = 3.0  # when it may be all we get: nothing answers over UDP
+PACE_S = 0.02  # between two first checks (RFC 8445 §14.2 asks for no less than 5 ms)
 RELEASE_S = 1.0  # to give relayed addresses back
 QUEUE_PACKETS = 512
 PACKET_MAX = 1_600  # bytes; what carries a data channel keeps well below
@@ -37,6 +36,9 @@ PACKET_MAX = 1_600  # bytes; what carries a data channel keeps well below
 # (RFC 8863), so that there is no hurry to say that these were all.
 NAMED_S = 5.0
 DTLS_FIRST = range(20, 64)  # RFC 7983: the first byte of a DTLS record
+
+State = aioice.ice.CandidatePair.State
+UNCHECKED = (State.FROZEN, State.WAITING)
 
 
 class IceConnection(aioice.Connection):
@@ -49,6 +51,7 @@ class IceConnection(aioice.Connection):
         *,
         controlling: bool,
         policy: Policy = "all",
+        health: Health | None = None,
     ) -> None:
         is_hidden = policy == "relay"
         policies = aioice.TransportPolicy
@@ -63,6 +66,8 @@ class IceConnection(aioice.Connection):
             for server in read_servers(servers)
             if policy == "all" or server.is_relay == is_hidden
         ]
+        self._health = health or Health()
+        self._improving: asyncio.Task[None] | None = None
         self._checks: dict[aioice.ice.CandidatePair, aioice.stun.Message] = {}
         self._forbidden: set[tuple[str, int]] = set()
         self._is_heard = False
@@ -95,8 +100,8 @@ class IceConnection(aioice.Connection):
         """Closed, by us or because the peer stopped answering (RFC 7675)."""
         return self._closing
 
-    async def gather_candidates(self) -> None:
-        """Bind the hosts and ask the servers, which have about a second to answer."""
+    async def gather_candidates(self, *, is_thorough: bool = False) -> None:
+        """Bind the hosts and ask the servers; thorough: until each has answered."""
         if self._local_candidates_start:
             return
         self._local_candidates_start = True
@@ -104,9 +109,21 @@ class IceConnection(aioice.Connection):
         self._local_candidates += await self.get_component_candidates(
             COMPONENT, self._hosts
         )
+        self._health.at(self._hosts)
+        gathering = Gathering(
+            self._protocols,
+            self._servers,
+            self._health,
+            protocol_factory=lambda: aioice.ice.StunProtocol(self),
+            hide_related=self._policy == "relay",
+        )
+        try:
+            await gathering.run(is_thorough=is_thorough)
+        finally:
+            self._protocols += gathering.relays
         for protocol in self._protocols:
             self._spare(protocol)
-        await self._ask_servers()
+        self._local_candidates += gathering.candidates
         del self._local_candidates[CANDIDATES_MAX:]
         self._local_candidates_end = True
 
@@ -132,66 +149,55 @@ class IceConnection(aioice.Connection):
         except Exception as error:  # also what the DNS library makes of an answer
             log.debug("%s was not resolved: %s", candidate.host, error)
 
-    async def _ask_servers(self) -> None:
-        stun = {
-            asyncio.create_task(self._reflect(protocol, server)): protocol
-            for server in self._servers
-            for protocol in self._protocols
-            if not server.is_relay
-            and _can_reflect(protocol.local_candidate.host, server)
-        }
-        relays = {
-            asyncio.create_task(self._relay(server)): self
-            for server in self._servers
-            if server.is_relay
-        }
-        try:
-            has_udp, has_relay = await asyncio.gather(
-                _answered(stun, STUN_S, STUN_MORE_S), _answered(relays, RELAY_S)
-            )
-            is_needed = bool(stun) or not self._protocols
-            if is_needed and not has_udp and not has_relay:
-                await _answered(relays, RELAY_ONLY_S - RELAY_S)
-        finally:
-            tasks = [*stun, *relays]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def connect(self) -> None:
+        """Until there is a pair to send on. ConnectionError when none works.
 
-    async def _reflect(self, protocol: aioice.ice.StunProtocol, server: Server) -> bool:
-        """True once the server has told how the outside sees this address."""
-        try:
-            candidate, _ = await aioice.ice.server_reflexive_candidate(
-                protocol, server.address
-            )
-        except (aioice.stun.TransactionError, OSError, KeyError, ValueError) as error:
-            log.debug("no answer from STUN server %s: %s", server.address, error)
-            return False
-        known = {(c.host, c.port) for c in self._local_candidates}
-        if (candidate.host, candidate.port) not in known:
-            self._local_candidates.append(candidate)
-        return True
+        Upstream's, but that behind a relay the checks of direct pairs go on.
+        """
+        if self.remote_username is None or self.remote_password is None:
+            raise ConnectionError("Remote username or password is missing")
+        for candidate in self._remote_candidates:
+            self._pair_remote_candidate(candidate)
+        self.sort_check_list()
+        self._unfreeze_initial()
+        for early_check in self._early_checks:
+            self.check_incoming(*early_check)
+        self._early_checks.clear()
+        self._early_checks_done = True
+        while self._check_periodic():
+            await asyncio.sleep(PACE_S)
+        if self._check_list:
+            await self._check_list_state.get()
+        if not self._nominated:
+            self._end_checks()
+            raise ConnectionError("ICE negotiation failed")
+        self._query_consent_task = asyncio.create_task(self.query_consent())
+        if self.kind == "relay":
+            self._improving = asyncio.create_task(self._improve())
+        else:
+            self._end_checks()
 
-    async def _relay(self, server: Server) -> bool:
-        """True once the server has given us an address."""
-        await asyncio.sleep(server.delay_s)
-        try:
-            candidate, protocol = await aioice.ice.relayed_candidate(
-                component=COMPONENT,
-                hide_related_address=self._policy == "relay",
-                protocol_factory=lambda: aioice.ice.StunProtocol(self),
-                turn_server=server.address,
-                turn_username=server.username,
-                turn_password=server.credential,
-                turn_ssl=server.scheme == "turns",
-                turn_transport=server.transport,
-            )
-        except (aioice.stun.TransactionError, OSError, ValueError) as error:
-            log.info("no relay from TURN server %s: %s", server.address, error)
-            return False
-        self._protocols.append(protocol)
-        self._local_candidates.append(candidate)
-        return True
+    async def _improve(self) -> None:
+        """A direct pair may only be late: what opens one NAT comes out of the other.
+
+        Ends with the checks themselves, which are repeated for half a minute.
+        """
+        while self.kind == "relay":
+            direct = [pair for pair in self._check_list if not _is_relayed(pair)]
+            if fresh := [pair for pair in direct if pair.state in UNCHECKED]:
+                self.check_start_task(fresh[0])
+                await asyncio.sleep(PACE_S)
+            elif running := [pair.task for pair in direct if pair.task is not None]:
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                return  # but the peer's checks can still show a way
+        log.info("moved from the relay to a direct path (%s)", self.kind)
+        self._end_checks()
+
+    def _end_checks(self) -> None:
+        for pair in self._check_list:
+            if pair.task is not None:
+                pair.task.cancel()
 
     def check_incoming(
         self,
@@ -222,28 +228,50 @@ class IceConnection(aioice.Connection):
     def build_request(
         self, pair: aioice.ice.CandidatePair, nominate: bool
     ) -> aioice.stun.Message:
+        """Whoever controls names the pair in use also when it only asks for consent: a
+        peer that missed a change, or sees us at a new address, follows."""
+        nominate = nominate or self._nominated.get(COMPONENT) is pair
         check = self._checks[pair] = super().build_request(pair, nominate)
         return check
 
     def check_complete(self, pair: aioice.ice.CandidatePair) -> None:
-        if pair.state == aioice.ice.CandidatePair.State.SUCCEEDED:
+        """Upstream takes whichever pair was nominated last, and then tries no other."""
+        pair.task = None
+        if pair.state is State.SUCCEEDED:
             self._is_heard = True
+            if pair.nominated:
+                self._select(pair)
+            if self._check_list_maybe_complete():
+                return
+            for other in self._check_list:  # RFC 8445 §7.2.5.3.3
+                is_like = other.local_candidate.foundation == (
+                    pair.local_candidate.foundation
+                )
+                if is_like and other.state is State.FROZEN:
+                    self.check_state(other, State.WAITING)
+        self._check_list_maybe_fail()
+
+    def _select(self, pair: aioice.ice.CandidatePair) -> None:
         former = self._nominated.get(COMPONENT)
-        super().check_complete(pair)
-        # Upstream takes whichever pair was nominated last.
-        if former and _is_relayed(pair) and not _is_relayed(former):
-            self._nominated[COMPONENT] = former
+        if former is not None and _is_relayed(pair) and not _is_relayed(former):
+            return
+        self._nominated[COMPONENT] = pair
+        is_relay = _is_relayed(pair)
+        for other in list(self._check_list):
+            if other.state in UNCHECKED and (_is_relayed(other) or not is_relay):
+                if other.task is not None:
+                    other.task.cancel()
+                self._check_list.remove(other)
 
     def _check_periodic(self) -> bool:
         """False once every pair has its check: connect() then awaits the outcome.
 
         Upstream sleeps 20 ms first, also when that was the only pair.
         """
-        state = aioice.ice.CandidatePair.State
         return super()._check_periodic() and (
             self._remote_candidates_expected()
             or any(
-                pair.task is None and pair.state in (state.FROZEN, state.WAITING)
+                pair.task is None and pair.state in UNCHECKED
                 for pair in self._check_list
             )
         )
@@ -288,6 +316,8 @@ class IceConnection(aioice.Connection):
 
     async def close(self) -> None:
         """Within about RELEASE_S, also when a relay does not answer any more."""
+        if self._improving is not None:
+            self._improving.cancel()
         relays = [p for p in self._protocols if p.local_candidate.type == "relay"]
         self._protocols = [p for p in self._protocols if p not in relays]
         await super().close()
@@ -305,34 +335,5 @@ async def _release(relay: aioice.ice.StunProtocol) -> None:
     await relay.close()  # has nothing to ask any more
 
 
-async def _answered(
-    tasks: Mapping[asyncio.Task[bool], object], most_s: float, more_s: float = 0.0
-) -> bool:
-    """Wait for a True for each value: `more_s` after the first, `most_s` in all."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + most_s
-    waiting = dict(tasks)
-    has_answer = False
-    while waiting and (left := until - loop.time()) > 0:
-        done, _ = await asyncio.wait(
-            waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED
-        )
-        answered = [waiting[task] for task in done if task.result()]
-        waiting = {
-            task: of
-            for task, of in waiting.items()
-            if task not in done and of not in answered
-        }
-        if answered and not has_answer:
-            has_answer = True
-            until = min(until, loop.time() + more_s)
-    return has_answer
-
-
 def _is_relayed(pair: aioice.ice.CandidatePair) -> bool:
     return "relay" in (pair.local_candidate.type, pair.remote_candidate.type)
-
-
-def _can_reflect(host: str, server: Server) -> bool:
-    """aioice asks over IPv4 only; from 127.0.0.1 nothing leaves the machine."""
-    return is_ipv4(host) and (not is_loopback(host) or is_loopback(server.address[0]))

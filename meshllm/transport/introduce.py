@@ -29,6 +29,7 @@ from meshllm.protocol.envelope import (
 )
 from meshllm.protocol.envelope import seal as seal_envelope
 from meshllm.protocol.hello import commit
+from meshllm.transport.health import Health
 from meshllm.transport.peer import IceServer, Peer
 from meshllm.transport.policy import Policy
 from meshllm.transport.proof import Exchanged, prove
@@ -76,7 +77,9 @@ class Introducer:
         decide: Callable[[Sequence[str], PeerId], Admission],
         on_path: Callable[[Introduced], None] | None = None,
         policy: Policy = "all",
+        health: Health | None = None,
     ) -> None:
+        self.health = health or Health()
         self._identity = identity
         self._conn = conn
         self._chain = chain
@@ -103,7 +106,9 @@ class Introducer:
     async def _dial(self, target: Announcement, deliver: Deliver) -> Introduced:
         path = nacl.utils.random(16)
         nonce = nacl.utils.random(32)
-        peer = await Peer.offer(self._servers(), policy=self._policy)
+        peer = await Peer.offer(
+            self._servers(), policy=self._policy, health=self.health
+        )
         try:
             offer = Offer(
                 path=path,
@@ -232,7 +237,10 @@ class Introducer:
     ) -> Introduced:
         nonce = nacl.utils.random(32)
         peer = await Peer.answer(
-            offer.description, self._servers(), policy=self._policy
+            offer.description,
+            self._servers(),
+            policy=self._policy,
+            health=self.health,
         )
         try:
             answer = Answer(

@@ -34,6 +34,7 @@ from meshllm.protocol.description import (
 from meshllm.transport.addresses import read_machine
 from meshllm.transport.association import CHANNEL_ID, Association
 from meshllm.transport.dtls import Dtls
+from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.inbox import Inbox
 from meshllm.transport.pair import Pair
@@ -62,6 +63,7 @@ class Peer:
         *,
         is_offerer: bool,
         policy: Policy = "all",
+        health: Health | None = None,
     ) -> None:
         self.on_low: Callable[[], None] = lambda: None
         self.local: Description
@@ -78,7 +80,7 @@ class Peer:
         # An empty list: without one aiortc would ask a public STUN server.
         gatherer = RTCIceGatherer(iceServers=[])
         self._connection = IceConnection(
-            servers, hosts, controlling=is_offerer, policy=policy
+            servers, hosts, controlling=is_offerer, policy=policy, health=health
         )
         gatherer._connection = self._connection
         self._ice = RTCIceTransport(gatherer)
@@ -92,11 +94,15 @@ class Peer:
 
     @classmethod
     async def offer(
-        cls, servers: Sequence[IceServer], *, policy: Policy = "all"
+        cls,
+        servers: Sequence[IceServer],
+        *,
+        policy: Policy = "all",
+        health: Health | None = None,
     ) -> Peer:
         """Gathered; `local` is what to send. PeerUnreachable without any address."""
         hosts = read_machine().hosts(None)
-        peer = cls(servers, hosts, is_offerer=True, policy=policy)
+        peer = cls(servers, hosts, is_offerer=True, policy=policy, health=health)
         await peer._gather("actpass")
         return peer
 
@@ -107,6 +113,7 @@ class Peer:
         servers: Sequence[IceServer],
         *,
         policy: Policy = "all",
+        health: Health | None = None,
     ) -> Peer:
         """Gathered, `local` is what to send; connecting goes on in the background.
 
@@ -114,7 +121,7 @@ class Peer:
         """
         dialled = reachable(remote.candidates, policy)
         hosts = read_machine().hosts(remote.candidates)
-        peer = cls(servers, hosts, is_offerer=False, policy=policy)
+        peer = cls(servers, hosts, is_offerer=False, policy=policy, health=health)
         # Whoever answers is the DTLS client (RFC 8842 §5.3), unless the offer is it.
         await peer._gather("passive" if remote.setup == "active" else "active")
         peer._start(remote, dialled)

@@ -10,8 +10,6 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 
 log = logging.getLogger(__name__)
 
-RELAY_STEP_S = 0.3  # UDP, TCP and TLS start this far apart while none has answered
-
 
 @dataclass(frozen=True, slots=True)
 class IceServer:
@@ -35,10 +33,16 @@ class Server:
         return self.scheme in ("turn", "turns")
 
     @property
-    def delay_s(self) -> float:
-        if self.scheme == "turns":
-            return 2 * RELAY_STEP_S
-        return RELAY_STEP_S if self.transport == "tcp" else 0.0
+    def over(self) -> str:
+        """`udp`, `tcp` or `tls`: what must pass on the way to it."""
+        return "tls" if self.scheme == "turns" else self.transport
+
+    @property
+    def url(self) -> str:
+        host, port = self.address
+        name = f"[{host}]" if ":" in host else host
+        query = f"?transport={self.transport}" if self.is_relay else ""
+        return f"{self.scheme}:{name}:{port}{query}"
 
 
 def read_servers(servers: Sequence[IceServer]) -> list[Server]:
