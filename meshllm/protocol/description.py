@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from meshllm.errors import LocalProtocolError, RemoteProtocolError
 from meshllm.trust.keys import b64encode
-from meshllm.trust.strict import b64, integer, listed, nested, nullable, take
+from meshllm.trust.strict import b64, boolean, integer, listed, nested, nullable, take
 
 CANDIDATES_MAX: Final = 40
 SCTP_PORT: Final = 5_000
@@ -60,7 +60,8 @@ class Candidate:
 class Description:
     """`fingerprint` is the SHA-256 of the certificate; `setup` is the DTLS role.
 
-    An offer is `actpass`; an answer chose `active` (DTLS client) or `passive`.
+    An offer is `actpass`; an answer chose `active` (DTLS client) or `passive`. While it
+    is not complete more candidates follow (RFC 8838).
     """
 
     fingerprint: bytes
@@ -68,17 +69,23 @@ class Description:
     pwd: str
     setup: str
     candidates: tuple[Candidate, ...]
+    is_complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {
+        return {
             "fingerprint": b64encode(self.fingerprint),
+            "ufrag": self.ufrag,
+            "pwd": self.pwd,
+            "setup": self.setup,
             "candidates": [asdict(candidate) for candidate in self.candidates],
+            "complete": self.is_complete,
         }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Description:
         """RemoteProtocolError for whatever is not exactly a description."""
-        return cls(**take(fields, _FIELDS))
+        read = take(fields, _FIELDS)
+        return cls(is_complete=read.pop("complete"), **read)
 
 
 def is_mdns(host: str) -> bool:
@@ -146,12 +153,14 @@ _CANDIDATE_FIELDS = {
     "related_host": nullable(_host),
     "related_port": nullable(integer(0, 65_535)),
 }
+candidates = listed(nested(Candidate.from_json), CANDIDATES_MAX)
 _FIELDS = {
     "fingerprint": b64(32),
     "ufrag": _ice_chars(4, 256),
     "pwd": _ice_chars(22, 256),
     "setup": _choice("actpass", "active", "passive"),
-    "candidates": listed(nested(Candidate.from_json), CANDIDATES_MAX),
+    "candidates": candidates,
+    "complete": boolean,
 }
 
 
@@ -181,8 +190,9 @@ def to_sdp(description: Description, *, kind: Literal["offer", "answer"]) -> str
         f"a=fingerprint:sha-256 {pairs}",
         f"a=setup:{description.setup}",
         *(_candidate_line(c) for c in description.candidates if c.transport == "udp"),
-        "a=end-of-candidates",
     ]
+    if description.is_complete:
+        lines.append("a=end-of-candidates")
     return "\r\n".join(lines) + "\r\n"
 
 
@@ -223,6 +233,7 @@ def from_sdp(sdp: str) -> Description:
         pwd=_one(lines, "a=ice-pwd:"),
         setup=_one(lines, "a=setup:"),
         candidates=tuple(c for c in found if c is not None),
+        is_complete="a=end-of-candidates" in lines,
     )
     return Description.from_json(said.to_json())
 

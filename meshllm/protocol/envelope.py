@@ -1,4 +1,4 @@
-"""Offers, answers and refusals: signed by their sender, sealed to their receiver.
+"""Offers, answers, candidates, refusals: signed by who sends, sealed to who receives.
 
 Whoever carries an envelope sees from, to, size and time (docs/protocol.md §4). Keys and
 nonces come in as values, so that the examples in tests/vectors can be repeated.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import nacl.exceptions
@@ -16,11 +16,11 @@ from nacl.public import Box, PrivateKey, PublicKey
 from nacl.signing import SigningKey
 
 from meshllm.errors import Code, LocalProtocolError, NotAllowed, TrustError
-from meshllm.protocol.description import Description
+from meshllm.protocol.description import Candidate, Description, candidates
 from meshllm.trust import signed
 from meshllm.trust.announcement import chain, versions
 from meshllm.trust.keys import PeerId, b64encode, read_peer_id, short
-from meshllm.trust.strict import b64, integer, nested, take, text
+from meshllm.trust.strict import b64, boolean, integer, nested, take, text
 
 STEP = 4_096
 ENVELOPE_MAX = 12_288
@@ -63,6 +63,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """More of whoever offered or answered; the last ones are `is_complete`."""
+
+    path: bytes
+    sender: PeerId
+    to: PeerId
+    ts: int
+    prev: bytes
+    candidates: tuple[Candidate, ...]
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     path: bytes
     sender: PeerId
@@ -73,7 +86,7 @@ class Refusal:
     text: str
 
 
-Signal = Offer | Answer | Refusal
+Signal = Offer | Answer | Candidates | Refusal
 
 _COMMON = {"path": b64(16), "from": read_peer_id, "to": read_peer_id, "ts": integer()}
 _OFFER = _COMMON | {
@@ -92,6 +105,12 @@ _ANSWER = _COMMON | {
     "version": integer(1, 1_000),
     "sdp": nested(Description.from_json),
     "chain": chain,
+}
+_CANDIDATES = _COMMON | {
+    "type": text(16),
+    "prev": b64(32),
+    "candidates": candidates,
+    "complete": boolean,
 }
 _REFUSAL = _COMMON | {
     "type": text(8),
@@ -138,7 +157,7 @@ def open_envelope(
     not from whom it claims, or too old. Whether `path` was seen is SeenPaths' to say.
     """
     form = _unseal(sealed, box)
-    kind = signed.peek_type(form, ("offer", "answer", "refusal"))
+    kind = signed.peek_type(form, ("offer", "answer", "candidates", "refusal"))
     signal = _read(kind, signed.read_naming(kind, form, "from"))
     if outer_sender is not None and signal.sender != outer_sender:
         raise TrustError("an envelope whose sender is not who delivered it")
@@ -220,6 +239,12 @@ def _own(signal: Signal) -> dict[str, Any]:
                 "sdp": signal.description.to_json(),
                 "chain": list(signal.chain),
             }
+        case Candidates():
+            return {
+                "prev": b64encode(signal.prev),
+                "candidates": [asdict(candidate) for candidate in signal.candidates],
+                "complete": signal.is_complete,
+            }
         case _:
             return {
                 "prev": b64encode(signal.prev),
@@ -250,6 +275,8 @@ def _read(kind: str, fields: dict[str, Any]) -> Signal:
             return Offer(**_renamed(take(fields, _OFFER)))
         case "answer":
             return Answer(**_renamed(take(fields, _ANSWER)))
+        case "candidates":
+            return Candidates(**_renamed(take(fields, _CANDIDATES)))
         case _:
             read = _renamed(take(fields, _REFUSAL))
             known = read["code"] in list(Code)
@@ -258,5 +285,5 @@ def _read(kind: str, fields: dict[str, Any]) -> Signal:
 
 
 def _renamed(read: dict[str, Any]) -> dict[str, Any]:
-    names = {"from": "sender", "sdp": "description"}
+    names = {"from": "sender", "sdp": "description", "complete": "is_complete"}
     return {names.get(k, k): value for k, value in read.items() if k != "type"}

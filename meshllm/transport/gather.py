@@ -45,7 +45,7 @@ class _Question:
 
 
 class Gathering:
-    """One round. `candidates` and `relays` grow while it runs."""
+    """One round. `on_found` hears of each candidate, a relay's with its transport."""
 
     def __init__(
         self,
@@ -55,9 +55,10 @@ class Gathering:
         *,
         protocol_factory: Callable[[], aioice.ice.StunProtocol],
         hide_related: bool,
+        on_found: Callable[[aioice.Candidate, aioice.ice.StunProtocol | None], None],
     ) -> None:
-        self.candidates: list[aioice.Candidate] = []
-        self.relays: list[aioice.ice.StunProtocol] = []
+        self._on_found = on_found
+        self._known = {_address(protocol.local_candidate) for protocol in protocols}
         self._health = health
         self._factory = protocol_factory
         self._hide_related = hide_related
@@ -150,9 +151,9 @@ class Gathering:
             protocol, server.address
         )
         self._reflected.setdefault(protocol, self._loop.time())
-        hosts = [protocol.local_candidate, *self.candidates]
-        if (candidate.host, candidate.port) not in {(c.host, c.port) for c in hosts}:
-            self.candidates.append(candidate)
+        if _address(candidate) not in self._known:
+            self._known.add(_address(candidate))
+            self._on_found(candidate, None)
 
     async def _relay(self, server: Server) -> None:
         """An address at the server."""
@@ -167,8 +168,11 @@ class Gathering:
             turn_transport=server.transport,
         )
         self._relayed = self._relayed or (server.over, self._loop.time())
-        self.relays.append(protocol)
-        self.candidates.append(candidate)
+        self._on_found(candidate, protocol)
+
+
+def _address(candidate: aioice.Candidate) -> tuple[str, int]:
+    return candidate.host, candidate.port
 
 
 def _can_reflect(host: str, server: Server) -> bool:

@@ -29,6 +29,7 @@ from meshllm.transport.servers import IceServer, read_servers
 log = logging.getLogger(__name__)
 
 PACE_S = 0.02  # between two first checks (RFC 8445 §14.2 asks for no less than 5 ms)
+SETTLE_S = 5.0  # the peer may send on for a moment through what it used before
 RELEASE_S = 1.0  # to give relayed addresses back
 QUEUE_PACKETS = 512
 PACKET_MAX = 1_600  # bytes; what carries a data channel keeps well below
@@ -67,10 +68,13 @@ class IceConnection(aioice.Connection):
             if policy == "all" or server.is_relay == is_hidden
         ]
         self._health = health or Health()
-        self._improving: asyncio.Task[None] | None = None
+        self._gathering: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         self._checks: dict[aioice.ice.CandidatePair, aioice.stun.Message] = {}
         self._forbidden: set[tuple[str, int]] = set()
+        self._has_names = False
         self._is_heard = False
+        self.on_candidate: Callable[[], None] = lambda: None
         self.dropped = 0
         self.on_packet: Callable[[bytes], None] | None = None
 
@@ -100,48 +104,81 @@ class IceConnection(aioice.Connection):
         """Closed, by us or because the peer stopped answering (RFC 7675)."""
         return self._closing
 
-    async def gather_candidates(self, *, is_thorough: bool = False) -> None:
-        """Bind the hosts and ask the servers; thorough: until each has answered."""
-        if self._local_candidates_start:
-            return
+    async def bind(self) -> None:
+        """Take the hosts' addresses: the first candidates, to be offered at once."""
         self._local_candidates_start = True
         # With no server set upstream only binds, which is what we want of it.
         self._local_candidates += await self.get_component_candidates(
             COMPONENT, self._hosts
         )
+        for protocol in self._protocols:
+            self._spare(protocol)
+
+    def begin_gathering(self) -> None:
+        """`gather`, until it ends by itself or a direct pair makes it needless."""
+        self._gathering = asyncio.create_task(self.gather())
+
+    async def gather(self, *, is_thorough: bool = False) -> None:
+        """Ask the servers, until there is enough or, thorough, each has answered.
+
+        What they tell is added to `offered` and to the pairs that are tried, while
+        this runs; `on_candidate` is told.
+        """
         self._health.at(self._hosts)
         gathering = Gathering(
-            self._protocols,
+            list(self._protocols),
             self._servers,
             self._health,
             protocol_factory=lambda: aioice.ice.StunProtocol(self),
             hide_related=self._policy == "relay",
+            on_found=self._on_found,
         )
         try:
             await gathering.run(is_thorough=is_thorough)
         finally:
-            self._protocols += gathering.relays
-        for protocol in self._protocols:
-            self._spare(protocol)
-        self._local_candidates += gathering.candidates
-        del self._local_candidates[CANDIDATES_MAX:]
-        self._local_candidates_end = True
+            self._local_candidates_end = True
+            self.on_candidate()
+        if self._early_checks_done and not self._check_list_maybe_complete():
+            self._check_list_maybe_fail()
 
-    async def add(self, remote: Sequence[Candidate]) -> None:
-        """All that the peer has. Names are asked for meanwhile: it may take NAMED_S."""
+    @property
+    def is_gathered(self) -> bool:
+        return self._local_candidates_end
+
+    def _on_found(
+        self, candidate: aioice.Candidate, relay: aioice.ice.StunProtocol | None
+    ) -> None:
+        if relay is not None:
+            self._protocols.append(relay)
+            self._spare(relay)
+            for remote in self._remote_candidates:
+                self._pair_remote_candidate(remote)
+            self.sort_check_list()
+        if len(self._local_candidates) < CANDIDATES_MAX:
+            self._local_candidates.append(candidate)
+            self.on_candidate()
+
+    def _remote_candidates_expected(self) -> bool:
+        """Upstream tries pairs, and does not give up, while more may come; ours too."""
+        return not self._local_candidates_end or super()._remote_candidates_expected()
+
+    async def add(self, remote: Sequence[Candidate], *, is_all: bool) -> None:
+        """What the peer has. Names are asked for meanwhile: it may take NAMED_S."""
         if self._policy == "direct":
-            self._forbidden = {(c.host, c.port) for c in remote if c.kind == "relay"}
+            self._forbidden |= {(c.host, c.port) for c in remote if c.kind == "relay"}
             remote = [c for c in remote if c.kind != "relay"]
         named = [candidate for candidate in remote if candidate.is_named]
+        self._has_names = self._has_names or bool(named)
         for candidate in remote:
             if not candidate.is_named:
                 await self.add_remote_candidate(to_aioice(candidate))
-        if named:
-            async with asyncio.TaskGroup() as group:
-                for candidate in named:
-                    group.create_task(self._add_named(candidate))
+        async with asyncio.TaskGroup() as group:
+            for candidate in named:
+                group.create_task(self._add_named(candidate))
+            if is_all and self._has_names:
                 group.create_task(asyncio.sleep(NAMED_S))
-        await self.add_remote_candidate(None)
+        if is_all and not self._remote_candidates_end:
+            await self.add_remote_candidate(None)
 
     async def _add_named(self, candidate: Candidate) -> None:
         try:
@@ -152,7 +189,8 @@ class IceConnection(aioice.Connection):
     async def connect(self) -> None:
         """Until there is a pair to send on. ConnectionError when none works.
 
-        Upstream's, but that behind a relay the checks of direct pairs go on.
+        Upstream's, but that it need not wait for all of our own candidates, and that
+        behind a relay the checks of direct pairs go on.
         """
         if self.remote_username is None or self.remote_password is None:
             raise ConnectionError("Remote username or password is missing")
@@ -164,7 +202,7 @@ class IceConnection(aioice.Connection):
             self.check_incoming(*early_check)
         self._early_checks.clear()
         self._early_checks_done = True
-        while self._check_periodic():
+        while self._check_periodic():  # noqa: ASYNC110 - a pace, not a wait
             await asyncio.sleep(PACE_S)
         if self._check_list:
             await self._check_list_state.get()
@@ -172,10 +210,23 @@ class IceConnection(aioice.Connection):
             self._end_checks()
             raise ConnectionError("ICE negotiation failed")
         self._query_consent_task = asyncio.create_task(self.query_consent())
+        self._settling = asyncio.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        """Behind a relay, look for better. With a direct pair, stop looking, and give
+        our relays back for others to use."""
         if self.kind == "relay":
-            self._improving = asyncio.create_task(self._improve())
-        else:
-            self._end_checks()
+            await self._improve()
+        if self.kind == "relay":
+            return
+        self._end_checks()
+        if self._gathering is not None:
+            self._gathering.cancel()
+        await asyncio.sleep(SETTLE_S)
+        relays = [p for p in self._protocols if p.local_candidate.type == "relay"]
+        self._protocols = [p for p in self._protocols if p not in relays]
+        self._check_list = [p for p in self._check_list if p.protocol not in relays]
+        await asyncio.gather(*(_release(relay) for relay in relays))
 
     async def _improve(self) -> None:
         """A direct pair may only be late: what opens one NAT comes out of the other.
@@ -192,7 +243,6 @@ class IceConnection(aioice.Connection):
             else:
                 return  # but the peer's checks can still show a way
         log.info("moved from the relay to a direct path (%s)", self.kind)
-        self._end_checks()
 
     def _end_checks(self) -> None:
         for pair in self._check_list:
@@ -316,8 +366,10 @@ class IceConnection(aioice.Connection):
 
     async def close(self) -> None:
         """Within about RELEASE_S, also when a relay does not answer any more."""
-        if self._improving is not None:
-            self._improving.cancel()
+        ours = [task for task in (self._gathering, self._settling) if task is not None]
+        for task in ours:
+            task.cancel()
+        await asyncio.gather(*ours, return_exceptions=True)
         relays = [p for p in self._protocols if p.local_candidate.type == "relay"]
         self._protocols = [p for p in self._protocols if p not in relays]
         await super().close()

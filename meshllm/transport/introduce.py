@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import nacl.public
@@ -19,12 +20,15 @@ import nacl.utils
 
 from meshllm.errors import Code, MeshError, NotAllowed, PeerUnreachable
 from meshllm.identity import Identity
+from meshllm.protocol.description import Candidate
 from meshllm.protocol.envelope import (
     TEXT_MAX,
     Answer,
+    Candidates,
     Offer,
     Refusal,
     SeenPaths,
+    Signal,
     open_envelope,
 )
 from meshllm.protocol.envelope import seal as seal_envelope
@@ -33,6 +37,7 @@ from meshllm.transport.health import Health
 from meshllm.transport.peer import IceServer, Peer
 from meshllm.transport.policy import Policy
 from meshllm.transport.proof import Exchanged, prove
+from meshllm.transport.trickle import Inflow, Inflows, send_on
 from meshllm.transport.wire import Wire
 from meshllm.trust.admission import Admission
 from meshllm.trust.announcement import Announcement
@@ -58,6 +63,16 @@ class Introduced:
     admission: Admission
     path: bytes
     offer: tuple[Offer, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressee:
+    """Where envelopes of one path go, and the key that opens them."""
+
+    id: PeerId
+    conn: bytes | None
+    box: bytes
+    deliver: Deliver
 
 
 class Introducer:
@@ -89,6 +104,7 @@ class Introducer:
         self.on_path = on_path
         self._seen = SeenPaths()
         self._waiting: dict[bytes, asyncio.Future[tuple[Answer, bytes]]] = {}
+        self._inflows = Inflows()
         self._answering: set[asyncio.Task[None]] = set()
         self._pending: Counter[PeerId] = Counter()
 
@@ -123,12 +139,21 @@ class Introducer:
                 chain=tuple(self._chain()),
             )
             sealed, offer_digest = self._seal(offer, target.box)
-            answer, answer_digest = await self._ask(path, target, sealed, deliver)
-            if answer.prev != offer_digest:
-                raise PeerUnreachable("The answer belongs to another offer.")
-            admission = self._decide(answer.chain, answer.sender)
-            await peer.accept(answer.description)
-            await peer.opened(CONNECT_S)
+            to = _Addressee(target.id, target.conn, target.box, deliver)
+            inflow = self._inflows.open(path, target.id, offer_digest)
+            try:
+                async with self._telling(peer, path, offer_digest, to):
+                    answer, answer_digest = await self._ask(
+                        path, target, sealed, deliver
+                    )
+                    if answer.prev != offer_digest:
+                        raise PeerUnreachable("The answer belongs to another offer.")
+                    admission = self._decide(answer.chain, answer.sender)
+                    await peer.accept(answer.description)
+                    inflow.flow(peer)
+                    await peer.opened(CONNECT_S)
+            finally:
+                self._inflows.close(path, inflow)
             said = Exchanged(offer, offer_digest, answer, answer_digest)
             wire = await prove(peer, self._identity, said, nonce)
         except BaseException:
@@ -169,13 +194,19 @@ class Introducer:
         match signal:
             case Answer() | Refusal():
                 self._on_reply(signal, digest)
+            case Candidates():
+                self._inflows.take(signal)
             case Offer():
+                inflow = self._inflows.open(signal.path, signal.sender, digest)
                 task = asyncio.create_task(
-                    self._on_offer(signal, digest, deliver),
+                    self._on_offer(signal, digest, inflow, deliver),
                     name=f"answer {short(sender)}",
                 )
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
+                task.add_done_callback(
+                    lambda _: self._inflows.close(signal.path, inflow)
+                )
 
     async def close(self) -> None:
         for task in list(self._answering):
@@ -191,7 +222,9 @@ class Introducer:
         else:
             waiting.set_exception(NotAllowed(reply.text, reply.code))
 
-    async def _on_offer(self, offer: Offer, digest: bytes, deliver: Deliver) -> None:
+    async def _on_offer(
+        self, offer: Offer, digest: bytes, inflow: Inflow, deliver: Deliver
+    ) -> None:
         who = short(offer.sender)
         try:
             admission = self._admit(offer)
@@ -206,7 +239,9 @@ class Introducer:
         self._pending[offer.sender] += 1
         try:
             async with asyncio.timeout(CONNECT_S):
-                introduced = await self._answer(offer, digest, admission, deliver)
+                introduced = await self._answer(
+                    offer, digest, admission, inflow, deliver
+                )
         except (MeshError, TimeoutError) as error:
             log.warning("no path to %s: %s", who, error or "it took too long")
         else:
@@ -233,7 +268,12 @@ class Introducer:
         return self._decide(offer.chain, offer.sender)
 
     async def _answer(
-        self, offer: Offer, digest: bytes, admission: Admission, deliver: Deliver
+        self,
+        offer: Offer,
+        digest: bytes,
+        admission: Admission,
+        inflow: Inflow,
+        deliver: Deliver,
     ) -> Introduced:
         nonce = nacl.utils.random(32)
         peer = await Peer.answer(
@@ -255,14 +295,43 @@ class Introducer:
                 chain=tuple(self._chain()),
             )
             sealed, answer_digest = self._seal(answer, offer.box)
-            await deliver(offer.sender, offer.conn, sealed)
-            await peer.opened(CONNECT_S)
+            inflow.flow(peer)
+            to = _Addressee(offer.sender, offer.conn, offer.box, deliver)
+            async with self._telling(peer, offer.path, digest, to):
+                await deliver(offer.sender, offer.conn, sealed)
+                await peer.opened(CONNECT_S)
             said = Exchanged(offer, digest, answer, answer_digest)
             wire = await prove(peer, self._identity, said, None)
         except BaseException:
             await peer.close()
             raise
         return Introduced(wire, admission, offer.path, (offer, digest))
+
+    @asynccontextmanager
+    async def _telling(
+        self, peer: Peer, path: bytes, prev: bytes, to: _Addressee
+    ) -> AsyncIterator[None]:
+        """Candidates of ours that are found meanwhile go after the first message."""
+
+        async def send(candidates: Sequence[Candidate], is_complete: bool) -> None:
+            more = Candidates(
+                path=path,
+                sender=self._identity.id,
+                to=to.id,
+                ts=int(time.time()),
+                prev=prev,
+                candidates=tuple(candidates),
+                is_complete=is_complete,
+            )
+            sealed, _ = self._seal(more, to.box)
+            await to.deliver(to.id, to.conn, sealed)
+
+        telling = asyncio.create_task(send_on(peer, send))
+        try:
+            yield
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
     async def knock(self, answered: Introduced, deliver: Deliver) -> None:
         """Tell the offerer that nothing is heard on its path: a refusal, late.
@@ -298,9 +367,7 @@ class Introducer:
         sealed, _ = self._seal(refusal, offer.box)
         await deliver(offer.sender, offer.conn, sealed)
 
-    def _seal(
-        self, signal: Offer | Answer | Refusal, to_box: bytes
-    ) -> tuple[bytes, bytes]:
+    def _seal(self, signal: Signal, to_box: bytes) -> tuple[bytes, bytes]:
         return seal_envelope(
             signal,
             self._identity.signing,

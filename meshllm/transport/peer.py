@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
 
 from aiortc import (
     RTCCertificate,
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives import hashes
 
 from meshllm.errors import LocalProtocolError, PeerUnreachable
 from meshllm.protocol.description import (
+    CANDIDATES_MAX,
     MESSAGE_MAX,
     SCTP_PORT,
     Candidate,
@@ -72,6 +74,9 @@ class Peer:
         self._inbox = Inbox()
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._found = asyncio.Event()  # candidates of ours, or that these were all
+        self._is_started = self._has_all = False
+        self._remote_count = 0  # candidates of the peer
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         self._on_closed: Callable[[str], None] | None = None
@@ -82,6 +87,7 @@ class Peer:
         self._connection = IceConnection(
             servers, hosts, controlling=is_offerer, policy=policy, health=health
         )
+        self._connection.on_candidate = self._found.set
         gatherer._connection = self._connection
         self._ice = RTCIceTransport(gatherer)
         self._dtls = Dtls(self._ice, self._connection, self._certificate)
@@ -100,7 +106,8 @@ class Peer:
         policy: Policy = "all",
         health: Health | None = None,
     ) -> Peer:
-        """Gathered; `local` is what to send. PeerUnreachable without any address."""
+        """`local` is what to send, `trickle` what to send after it. PeerUnreachable
+        without any address."""
         hosts = read_machine().hosts(None)
         peer = cls(servers, hosts, is_offerer=True, policy=policy, health=health)
         await peer._gather("actpass")
@@ -115,16 +122,19 @@ class Peer:
         policy: Policy = "all",
         health: Health | None = None,
     ) -> Peer:
-        """Gathered, `local` is what to send; connecting goes on in the background.
+        """The same for an answer; connecting goes on in the background.
 
         PeerUnreachable when neither side has an address that the other may dial.
         """
-        dialled = reachable(remote.candidates, policy)
         hosts = read_machine().hosts(remote.candidates)
         peer = cls(servers, hosts, is_offerer=False, policy=policy, health=health)
         # Whoever answers is the DTLS client (RFC 8842 §5.3), unless the offer is it.
         await peer._gather("passive" if remote.setup == "active" else "active")
-        peer._start(remote, dialled)
+        try:
+            peer._start(remote)
+        except PeerUnreachable:
+            await peer.close()
+            raise
         return peer
 
     async def accept(self, remote: Description) -> None:
@@ -132,9 +142,34 @@ class Peer:
 
         PeerUnreachable when it holds no address that this machine may dial.
         """
-        if self._closing is not None or self._tasks:
+        if self._closing is not None or self._is_started:
             raise LocalProtocolError("an offer is accepted once, while it is open")
-        self._start(remote, reachable(remote.candidates, self._policy))
+        self._start(remote)
+
+    def add(self, candidates: Sequence[Candidate], *, is_complete: bool) -> None:
+        """More of the peer's, after its description. Those in excess are dropped."""
+        if self._has_all or self._closing is not None:
+            return
+        self._has_all = is_complete
+        room = CANDIDATES_MAX - self._remote_count
+        self._remote_count += len(candidates[:room])
+        dialled = read_machine().reachable(candidates[:room])
+        self._spawn(self._connection.add(dialled, is_all=is_complete))
+
+    async def trickle(self) -> AsyncIterator[tuple[tuple[Candidate, ...], bool]]:
+        """Our candidates since `local` was read, as they are found; True with the last.
+
+        Nothing when `local` had them all.
+        """
+        told = len(self.local.candidates)
+        is_complete = self.local.is_complete
+        while not is_complete:
+            await self._found.wait()
+            self._found.clear()
+            is_complete = self._connection.is_gathered
+            offered = self._connection.offered
+            yield offered[told:], is_complete
+            told = len(offered)
 
     async def opened(self, timeout_s: float) -> None:
         """Until messages can be sent. PeerUnreachable, with why, when they cannot."""
@@ -221,25 +256,39 @@ class Peer:
         await asyncio.shield(self._closing)
 
     async def _gather(self, setup: str) -> None:
+        """Until there is a first candidate to tell; asking servers goes on."""
         try:
-            await self._connection.gather_candidates()
+            await self._connection.bind()
+            self._connection.begin_gathering()
+            await asyncio.sleep(0)  # where there is nobody to ask, that was all
+            while not self._connection.offered and not self._connection.is_gathered:
+                await self._found.wait()
+                self._found.clear()
         except BaseException:
             await self.close()
             raise
         if not self._connection.offered:
             await self.close()
             raise PeerUnreachable(NO_ADDRESS[self._policy])
+        self._found.clear()
         self.local = Description(
             fingerprint=self.own_fingerprint,
             ufrag=self._connection.local_username,
             pwd=self._connection.local_password,
             setup=setup,
             candidates=self._connection.offered,
+            is_complete=self._connection.is_gathered,
         )
 
-    def _start(self, remote: Description, dialled: Sequence[Candidate]) -> None:
-        self._tasks.append(self._loop.create_task(self._connection.add(dialled)))
-        self._tasks.append(self._loop.create_task(self._connect(remote)))
+    def _start(self, remote: Description) -> None:
+        if remote.is_complete:
+            reachable(remote.candidates, self._policy)  # raises when nothing is
+        self._is_started = True
+        self.add(remote.candidates, is_complete=remote.is_complete)
+        self._spawn(self._connect(remote))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(self._loop.create_task(work))
 
     async def _connect(self, remote: Description) -> None:
         try:

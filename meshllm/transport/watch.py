@@ -1,4 +1,4 @@
-"""Asks the STUN and TURN servers ahead of time, so that no offer waits for a dead one."""
+"""Asks STUN and TURN servers ahead of time, so that no offer waits for a dead one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class ServerWatch:
             health=self._health,
         )
         try:
-            await connection.gather_candidates(is_thorough=True)
+            await connection.bind()
+            await connection.gather(is_thorough=True)
         finally:
             await connection.close()
         for row in self.describe():
