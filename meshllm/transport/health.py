@@ -53,8 +53,10 @@ class Health:
             record is not None and record.why is not None and now - record.at < DEAD_S
         )
 
-    def is_known(self, server: Server) -> bool:
-        return _key(server) in self._records
+    def has_answered(self, server: Server) -> bool:
+        """When it was last asked, however long ago."""
+        record = self._records.get(_key(server))
+        return record is not None and record.why is None
 
     def plan(self, servers: Sequence[Server], now: float) -> list[tuple[Server, float]]:
         """Whom to ask, and after how many seconds.
@@ -65,7 +67,7 @@ class Health:
         alive = [server for server in servers if not self.is_dead(server, now)]
         relays = [server for server in alive if server.is_relay]
         relays = relays or [server for server in servers if server.is_relay]
-        works = {s.over for s in relays if self.is_known(s) and s in alive}
+        works = {server.over for server in relays if self.has_answered(server)}
         order = sorted(
             {server.over for server in relays},
             key=lambda over: (over not in works, TRANSPORTS.index(over)),

@@ -29,6 +29,7 @@ from meshllm.transport.servers import IceServer, read_servers
 log = logging.getLogger(__name__)
 
 PACE_S = 0.02  # between two first checks (RFC 8445 §14.2 asks for no less than 5 ms)
+IMPROVE_S = 40.0  # a check is repeated for 32 s
 SETTLE_S = 5.0  # the peer may send on for a moment through what it used before
 RELEASE_S = 1.0  # to give relayed addresses back
 QUEUE_PACKETS = 512
@@ -73,6 +74,7 @@ class IceConnection(aioice.Connection):
         self._checks: dict[aioice.ice.CandidatePair, aioice.stun.Message] = {}
         self._forbidden: set[tuple[str, int]] = set()
         self._has_names = False
+        self._news = asyncio.Event()  # other pairs, or other states of theirs
         self._is_heard = False
         self.on_candidate: Callable[[], None] = lambda: None
         self.dropped = 0
@@ -172,6 +174,7 @@ class IceConnection(aioice.Connection):
         for candidate in remote:
             if not candidate.is_named:
                 await self.add_remote_candidate(to_aioice(candidate))
+        self._news.set()
         async with asyncio.TaskGroup() as group:
             for candidate in named:
                 group.create_task(self._add_named(candidate))
@@ -231,17 +234,27 @@ class IceConnection(aioice.Connection):
     async def _improve(self) -> None:
         """A direct pair may only be late: what opens one NAT comes out of the other.
 
-        Ends with the checks themselves, which are repeated for half a minute.
+        Ends with the checks themselves, which are repeated for half a minute; the
+        peer's own can still show a way after that.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + IMPROVE_S
         while self.kind == "relay":
-            direct = [pair for pair in self._check_list if not _is_relayed(pair)]
-            if fresh := [pair for pair in direct if pair.state in UNCHECKED]:
+            fresh = [
+                pair
+                for pair in self._check_list
+                if pair.state in UNCHECKED and not _is_relayed(pair)
+            ]
+            if fresh:
                 self.check_start_task(fresh[0])
                 await asyncio.sleep(PACE_S)
-            elif running := [pair.task for pair in direct if pair.task is not None]:
-                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            else:
-                return  # but the peer's checks can still show a way
+                continue
+            self._news.clear()
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._news.wait()
+            except TimeoutError:
+                return
         log.info("moved from the relay to a direct path (%s)", self.kind)
 
     def _end_checks(self) -> None:
@@ -287,6 +300,7 @@ class IceConnection(aioice.Connection):
     def check_complete(self, pair: aioice.ice.CandidatePair) -> None:
         """Upstream takes whichever pair was nominated last, and then tries no other."""
         pair.task = None
+        self._news.set()
         if pair.state is State.SUCCEEDED:
             self._is_heard = True
             if pair.nominated:

@@ -105,6 +105,7 @@ class Introducer:
         self._seen = SeenPaths()
         self._waiting: dict[bytes, asyncio.Future[tuple[Answer, bytes]]] = {}
         self._inflows = Inflows()
+        self._telling_tasks: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._pending: Counter[PeerId] = Counter()
 
@@ -140,20 +141,15 @@ class Introducer:
             )
             sealed, offer_digest = self._seal(offer, target.box)
             to = _Addressee(target.id, target.conn, target.box, deliver)
-            inflow = self._inflows.open(path, target.id, offer_digest)
-            try:
-                async with self._telling(peer, path, offer_digest, to):
-                    answer, answer_digest = await self._ask(
-                        path, target, sealed, deliver
-                    )
-                    if answer.prev != offer_digest:
-                        raise PeerUnreachable("The answer belongs to another offer.")
-                    admission = self._decide(answer.chain, answer.sender)
-                    await peer.accept(answer.description)
-                    inflow.flow(peer)
-                    await peer.opened(CONNECT_S)
-            finally:
-                self._inflows.close(path, inflow)
+            inflow = self._expect(path, target.id, offer_digest)
+            async with self._telling(peer, path, offer_digest, to):
+                answer, answer_digest = await self._ask(path, target, sealed, deliver)
+                if answer.prev != offer_digest:
+                    raise PeerUnreachable("The answer belongs to another offer.")
+                admission = self._decide(answer.chain, answer.sender)
+                await peer.accept(answer.description)
+                inflow.flow(peer)
+                await peer.opened(CONNECT_S)
             said = Exchanged(offer, offer_digest, answer, answer_digest)
             wire = await prove(peer, self._identity, said, nonce)
         except BaseException:
@@ -197,21 +193,19 @@ class Introducer:
             case Candidates():
                 self._inflows.take(signal)
             case Offer():
-                inflow = self._inflows.open(signal.path, signal.sender, digest)
+                inflow = self._expect(signal.path, signal.sender, digest)
                 task = asyncio.create_task(
                     self._on_offer(signal, digest, inflow, deliver),
                     name=f"answer {short(sender)}",
                 )
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
-                task.add_done_callback(
-                    lambda _: self._inflows.close(signal.path, inflow)
-                )
 
     async def close(self) -> None:
-        for task in list(self._answering):
+        tasks = [*self._answering, *self._telling_tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _on_reply(self, reply: Answer | Refusal, digest: bytes) -> None:
         waiting = self._waiting.get(reply.path)
@@ -326,12 +320,26 @@ class Introducer:
             sealed, _ = self._seal(more, to.box)
             await to.deliver(to.id, to.conn, sealed)
 
-        telling = asyncio.create_task(send_on(peer, send))
+        telling = asyncio.create_task(send_on(peer, send), name="candidates")
+        self._telling_tasks.add(telling)
+        telling.add_done_callback(self._told)
         try:
-            yield
-        finally:
+            yield  # a slow server's answer may still improve a path that is open
+        except BaseException:
             telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            raise
+
+    def _told(self, telling: asyncio.Task[None]) -> None:
+        self._telling_tasks.discard(telling)
+        if not telling.cancelled() and (error := telling.exception()) is not None:
+            log.debug("not all candidates could be told: %s", error)
+
+    def _expect(self, path: bytes, sender: PeerId, prev: bytes) -> Inflow:
+        """The candidates of one introduction, for as long as one may take."""
+        inflow = self._inflows.open(path, sender, prev)
+        loop = asyncio.get_running_loop()
+        loop.call_later(CONNECT_S, self._inflows.close, path, inflow)
+        return inflow
 
     async def knock(self, answered: Introduced, deliver: Deliver) -> None:
         """Tell the offerer that nothing is heard on its path: a refusal, late.

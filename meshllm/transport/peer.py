@@ -166,7 +166,7 @@ class Peer:
         while not is_complete:
             await self._found.wait()
             self._found.clear()
-            is_complete = self._connection.is_gathered
+            is_complete = self._connection.is_gathered or self._closing is not None
             offered = self._connection.offered
             yield offered[told:], is_complete
             told = len(offered)
@@ -252,6 +252,7 @@ class Peer:
         """Let go of everything, within 2 s. Safe to call again."""
         if self._closing is None:
             self._inbox.clear()
+            self._found.set()  # nothing more is found
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
 

@@ -249,6 +249,7 @@ def test_the_offer_of_a_browser_is_read() -> None:
                 0,
             ),
         ),
+        is_complete=False,
     )
 
 

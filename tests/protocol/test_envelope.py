@@ -27,6 +27,7 @@ from meshllm.protocol.envelope import (
     SEEN_S,
     STEP,
     Answer,
+    Candidates,
     Offer,
     Refusal,
     SeenPaths,
@@ -73,6 +74,7 @@ ANSWER = Answer(
     description=replace(DESCRIPTION, setup="active"),
     chain=("statement",),
 )
+CANDIDATES = Candidates(b"p" * 16, ANN, BOB, NOW, b"v" * 32, (), False)
 REFUSAL = Refusal(b"p" * 16, ANN, BOB, NOW, b"v" * 32, Code.BUSY, "Too many at once.")
 
 
@@ -97,7 +99,7 @@ def body_of(signal: Signal) -> dict[str, Any]:
     """What is signed of it."""
     inside = Box(BOBS_BOX, EPHEMERAL.public_key).decrypt(sealed(signal)[56:], NONCE)
     form = inside[2 : 2 + int.from_bytes(inside[:2])].decode()
-    kind = signed.peek_type(form, ("offer", "answer", "refusal"))
+    kind = signed.peek_type(form, ("offer", "answer", "candidates", "refusal"))
     return signed.read_naming(kind, form, "from")
 
 
@@ -109,7 +111,7 @@ def resealed(kind: str, body: dict[str, Any]) -> bytes:
     )
 
 
-@pytest.mark.parametrize("signal", [OFFER, ANSWER, REFUSAL])
+@pytest.mark.parametrize("signal", [OFFER, ANSWER, CANDIDATES, REFUSAL])
 def test_what_was_sealed_is_opened(signal: Signal) -> None:
     envelope, digest = seal(
         signal, key("ann"), bytes(BOBS_BOX.public_key), EPHEMERAL, NONCE
@@ -249,7 +251,7 @@ def test_the_type_is_the_kind_it_was_signed_as(claimed: str, signed_as: str) -> 
         opened(resealed(signed_as, body_of(OFFER) | {"type": claimed}))
 
 
-@pytest.mark.parametrize("signal", [OFFER, ANSWER, REFUSAL])
+@pytest.mark.parametrize("signal", [OFFER, ANSWER, CANDIDATES, REFUSAL])
 def test_every_field_is_needed_and_no_other_is_taken(signal: Signal) -> None:
     body = body_of(signal)
     kind = body["type"]
@@ -262,13 +264,13 @@ def test_every_field_is_needed_and_no_other_is_taken(signal: Signal) -> None:
         opened(resealed(kind, body | {"more": 1}))
 
 
-@pytest.mark.parametrize("signal", [OFFER, ANSWER, REFUSAL])
+@pytest.mark.parametrize("signal", [OFFER, ANSWER, CANDIDATES, REFUSAL])
 @pytest.mark.parametrize("value", [None, True, -1, 1.5, "", "x\n", [], {}, "x" * 300])
 def test_no_field_takes_rubbish(signal: Signal, value: object) -> None:
     body = body_of(signal)
     for name in body:
-        if name == "text" and value == "":
-            continue
+        if (name, value) in (("text", ""), ("complete", True), ("candidates", [])):
+            continue  # which is none
         with pytest.raises(MeshError):
             opened(resealed(body["type"], body | {name: value}))
 

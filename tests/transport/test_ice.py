@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -15,8 +15,9 @@ import aioice.stun
 import pytest
 
 from meshllm.protocol.description import Candidate
-from meshllm.transport import ice
+from meshllm.transport import gather, ice
 from meshllm.transport.addresses import LOOPBACK, Machine, choose
+from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.pair import to_aioice
 from meshllm.transport.policy import Policy
@@ -25,6 +26,7 @@ from tests.fakes.turn import HOST, Address, TurnServer, address_of, bind
 
 LO = ("lo", "127.0.0.1")
 LAN = ("eth0", "192.168.1.7")
+NO_WAY_OUT = "127.0.0.2"  # what it sends is never answered
 DOCKER = ("docker0", "172.17.0.1")
 
 
@@ -34,13 +36,18 @@ def candidate(host: str, kind: str = "host") -> Candidate:
 
 @asynccontextmanager
 async def gathered(
-    *servers: IceServer, controlling: bool = True, policy: Policy = "all"
+    *servers: IceServer,
+    controlling: bool = True,
+    policy: Policy = "all",
+    hosts: Sequence[str] = (LOOPBACK,),
+    health: Health | None = None,
 ) -> AsyncIterator[IceConnection]:
     connection = IceConnection(
-        servers, [LOOPBACK], controlling=controlling, policy=policy
+        servers, hosts, controlling=controlling, policy=policy, health=health
     )
     try:
-        await connection.gather_candidates()
+        await connection.bind()
+        await connection.gather()
         yield connection
     finally:
         await connection.close()
@@ -61,6 +68,8 @@ class StunServer(asyncio.DatagramProtocol):
         self.transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        if addr[0] == NO_WAY_OUT:
+            return
         request = aioice.stun.parse_message(data)
         response = aioice.stun.Message(
             message_method=request.message_method,
@@ -171,8 +180,8 @@ async def test_a_stun_server_shows_the_address_outside(stun_port: int) -> None:
 async def test_a_second_stun_server_serves_when_the_first_is_silent(
     silent: int, stun_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ice, "STUN_S", 60.0)  # not waited for
-    monkeypatch.setattr(ice, "STUN_MORE_S", 60.0)
+    monkeypatch.setattr(gather, "STUN_S", 60.0)  # not waited for
+    monkeypatch.setattr(gather, "STUN_MORE_S", 60.0)
     urls = (f"stun:{LOOPBACK}:{silent}", f"stun:{LOOPBACK}:{stun_port}")
     async with gathered(IceServer(urls)) as connection:
         assert [c.kind for c in connection.offered] == ["host", "srflx"]
@@ -196,9 +205,9 @@ async def test_another_relay_serves_when_the_first_is_silent(silent: int) -> Non
 async def test_silent_servers_do_not_hold_up_gathering(
     silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ice, "STUN_S", 0.05)
-    monkeypatch.setattr(ice, "RELAY_S", 0.1)
-    monkeypatch.setattr(ice, "RELAY_ONLY_S", 0.2)
+    monkeypatch.setattr(gather, "STUN_S", 0.05)
+    monkeypatch.setattr(gather, "RELAY_S", 0.1)
+    monkeypatch.setattr(gather, "RELAY_ONLY_S", 0.2)
     before = asyncio.all_tasks()
     server = IceServer(
         (f"stun:{LOOPBACK}:{silent}", f"turn:{LOOPBACK}:{silent}"), "user", "secret"
@@ -209,24 +218,22 @@ async def test_silent_servers_do_not_hold_up_gathering(
     assert asyncio.all_tasks() == before
 
 
-async def test_an_address_without_a_way_out_costs_little() -> None:
-    async def reflect(answer: asyncio.Future[bool]) -> bool:
-        return await answer
-
-    loop = asyncio.get_running_loop()
-    answers = {name: loop.create_future() for name in ("lan", "vpn")}
-    tasks = {asyncio.create_task(reflect(answers[name])): name for name in answers}
-    answers["lan"].set_result(True)
-    assert await ice._answered(tasks, most_s=60, more_s=0.01)
-    answers["vpn"].set_result(False)
-    await asyncio.gather(*tasks)
+async def test_an_address_without_a_way_out_costs_little(
+    stun_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "STUN_S", 60.0)
+    monkeypatch.setattr(gather, "STUN_MORE_S", 0.01)
+    monkeypatch.setattr(gather, "_can_reflect", lambda host, server: True)
+    server = IceServer((f"stun:{LOOPBACK}:{stun_port}",))
+    async with gathered(server, hosts=[LOOPBACK, NO_WAY_OUT]) as connection:
+        assert [c.kind for c in connection.offered] == ["host", "host", "srflx"]
 
 
 async def test_a_silent_relay_costs_little_when_udp_is_known_to_work(
     silent: int, stun_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ice, "RELAY_S", 0.05)
-    monkeypatch.setattr(ice, "RELAY_ONLY_S", 60.0)
+    monkeypatch.setattr(gather, "RELAY_S", 0.05)
+    monkeypatch.setattr(gather, "RELAY_ONLY_S", 60.0)
     urls = (f"stun:{LOOPBACK}:{stun_port}", f"turn:{LOOPBACK}:{silent}")
     async with gathered(IceServer(urls, "user", "secret")) as connection:
         assert [c.kind for c in connection.offered] == ["host", "srflx"]
@@ -235,8 +242,8 @@ async def test_a_silent_relay_costs_little_when_udp_is_known_to_work(
 async def test_a_slow_relay_is_waited_for_when_udp_may_be_blocked(
     silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ice, "STUN_S", 0.05)
-    monkeypatch.setattr(ice, "RELAY_S", 0.05)
+    monkeypatch.setattr(gather, "STUN_S", 0.05)
+    monkeypatch.setattr(gather, "RELAY_S", 0.05)
     async with TurnServer.running("user", "secret") as relay:
         relay.is_silent = True  # its first request is lost, the next one is not
         loop = asyncio.get_running_loop()
@@ -285,7 +292,7 @@ async def join(one: IceConnection, other: IceConnection) -> None:
     for here, there in ((one, other), (other, one)):
         here.remote_username = there.local_username
         here.remote_password = there.local_password
-        await here.add(there.offered)
+        await here.add(there.offered, is_all=True)
     await asyncio.gather(one.connect(), other.connect())
 
 
@@ -345,6 +352,51 @@ async def test_a_relay_never_takes_the_place_of_a_direct_path() -> None:
                 assert connection._nominated == {1: used}
 
 
+async def test_a_path_moves_from_the_relay_to_a_direct_pair_that_comes_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ice, "SETTLE_S", 0.01)
+    async with TurnServer.running("user", "secret") as turn:
+        server = IceServer((turn.url,), "user", "secret")
+        async with gathered(server) as one, gathered(controlling=False) as other:
+            direct, relay = one.offered
+            for here, there in ((one, other), (other, one)):
+                here.remote_username = there.local_username
+                here.remote_password = there.local_password
+            one._policy = "all"
+            await other.add([relay], is_all=False)
+            hidden = one._protocols.pop(0)  # our own address is not known to us yet
+            await one.add(other.offered, is_all=False)
+            await asyncio.gather(one.connect(), other.connect())
+            assert one.kind == other.kind == "relay"
+            one._protocols.insert(0, hidden)
+            one._remote_candidates.clear()
+            await one.add(other.offered, is_all=True)
+            await other.add([direct], is_all=True)
+            async with asyncio.timeout(5):
+                while {one.kind, other.kind} != {"host"} or not turn.released:
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_peer_with_another_address_is_followed() -> None:
+    """As after a NAT forgot: the same sender, seen at another port."""
+    async with gathered() as one, gathered(controlling=False) as other:
+        await join(one, other)
+        (pair,) = one._nominated.values()
+        await one.get_component_candidates(1, [LOOPBACK])
+        moved = aioice.ice.CandidatePair(one._protocols[1], pair.remote_candidate)
+        one._nominated[1] = moved
+        request = one.build_request(moved, nominate=False)
+        assert "USE-CANDIDATE" in request.attributes
+        assert one.remote_password is not None
+        await moved.protocol.request(
+            request, moved.remote_addr, integrity_key=one.remote_password.encode()
+        )
+        async with asyncio.timeout(5):
+            while other._nominated[1].remote_addr != moved.local_addr:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_check_that_a_nat_dropped_is_repeated_when_the_peer_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -358,7 +410,7 @@ async def test_a_check_that_a_nat_dropped_is_repeated_when_the_peer_is_heard(
     async with gathered() as connection:
         connection.remote_username, connection.remote_password = "peer", "p" * 22
         shown = replace(candidate(HOST), port=address_of(peer)[1])
-        await connection.add([shown])
+        await connection.add([shown], is_all=True)
         connecting = asyncio.create_task(connection.connect())
         check = await got.get()
         assert check.message_class == aioice.stun.Class.REQUEST
@@ -388,7 +440,7 @@ async def test_whoever_uses_no_relay_does_not_hear_the_peers() -> None:
     ]
     for policy, heard in cases:
         async with gathered(controlling=False, policy=policy) as connection:
-            await connection.add([relay, host])
+            await connection.add([relay, host], is_all=True)
             (protocol,) = connection._protocols
             connection.check_incoming(check, (relay.host, relay.port), protocol)
             assert [c.host for c in connection.remote_candidates] == heard
@@ -421,7 +473,9 @@ async def test_a_name_is_asked_for_while_addresses_are_tried(
     monkeypatch.setattr(ice, "NAMED_S", 0.0)
     async with gathered() as connection:
         adding = asyncio.create_task(
-            connection.add([candidate("7b3e.local"), candidate("192.168.1.9")])
+            connection.add(
+                [candidate("7b3e.local"), candidate("192.168.1.9")], is_all=True
+            )
         )
         await asked.wait()
         assert [c.host for c in connection.remote_candidates] == ["192.168.1.9"]
@@ -442,5 +496,7 @@ async def test_a_lan_without_multicast_does_not_stop_the_rest(
     monkeypatch.setattr(aioice.ice, "get_or_create_mdns_protocol", lan)
     monkeypatch.setattr(ice, "NAMED_S", 0.0)
     async with gathered() as connection:
-        await connection.add([candidate("7b3e.local"), candidate("192.168.1.9")])
+        await connection.add(
+            [candidate("7b3e.local"), candidate("192.168.1.9")], is_all=True
+        )
         assert [c.host for c in connection.remote_candidates] == ["192.168.1.9"]

@@ -285,8 +285,9 @@ async def test_whoever_uses_no_relay_refuses_a_peer_that_has_only_one() -> None:
         servers = [IceServer((relay.url,), "user", "secret")]
         one = await Peer.offer(servers, policy="relay")
         try:
+            said = replace(one.local, is_complete=True)
             with pytest.raises(PeerUnreachable, match="relay only"):
-                await Peer.answer(one.local, servers, policy="direct")
+                await Peer.answer(said, servers, policy="direct")
         finally:
             await one.close()
 

@@ -13,6 +13,7 @@ from meshllm.protocol import hello
 from meshllm.protocol.description import Candidate, Description
 from meshllm.protocol.envelope import (
     Answer,
+    Candidates,
     Offer,
     Refusal,
     SeenPaths,
@@ -62,6 +63,9 @@ ANSWER = Answer(
     version=1,
     description=replace(DESCRIPTION, setup="active"),
     chain=("a statement",),
+)
+CANDIDATES = Candidates(
+    OFFER.path, ANN, BOB, NOW, bytes(32), DESCRIPTION.candidates[1:], True
 )
 REFUSAL = Refusal(
     OFFER.path, ANN, BOB, NOW, bytes(32), Code.BUSY, "Später noch einmal."
@@ -144,7 +148,12 @@ def refused() -> list[dict[str, Any]]:
 
 
 def envelopes() -> dict[str, Any]:
-    signals: dict[str, Signal] = {"offer": OFFER, "answer": ANSWER, "refusal": REFUSAL}
+    signals: dict[str, Signal] = {
+        "offer": OFFER,
+        "answer": ANSWER,
+        "candidates": CANDIDATES,
+        "refusal": REFUSAL,
+    }
     opened = []
     for kind, signal in signals.items():
         envelope = sealed(signal)
