@@ -48,6 +48,11 @@ USUAL: Mapping[int, type[DataChunk] | type[SackChunk]] = {
     DataChunk.type: DataChunk,
     SackChunk.type: SackChunk,
 }
+# Seconds. RFC 9260 §16 says 1 and 1; upstream begins with 3, so that one lost HELLO was
+# the end of a path. A peer's SACK may be 0.2 s late (usrsctp).
+RTO_INITIAL_S = 0.7
+RTO_MIN_S = 0.4
+RTO_MAX_S = 10.0
 BURST = 4  # packets; upstream's, against loss in the queues on the way
 RECOVERY_BURST = 2
 
@@ -96,6 +101,7 @@ class Association(RTCSctpTransport):
         self.on_low: Callable[[], None] = lambda: None
         self.on_abuse: Callable[[str], None] = lambda reason: None
         self.buffered = 0  # bytes of messages that SCTP has not taken yet
+        self._rto = RTO_INITIAL_S
         self._held: deque[bytes] = deque()
         self._may_retransmit = False
         self._own_tag = self._local_verification_tag.to_bytes(4, "big")
@@ -182,6 +188,13 @@ class Association(RTCSctpTransport):
     async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
         self._may_retransmit = self._may_retransmit or bool(chunk.gaps)
         await super()._receive_sack_chunk(chunk)
+
+    def _update_rto(self, R: float) -> None:
+        super()._update_rto(R)
+        assert self._srtt is not None
+        assert self._rttvar is not None
+        measured = self._srtt + 4 * self._rttvar
+        self._rto = min(max(RTO_MIN_S, measured), RTO_MAX_S)
 
     def _t3_expired(self) -> None:
         self._may_retransmit = True

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from meshllm.transport import addresses
+from meshllm.transport.association import RTO_MAX_S, RTO_MIN_S
 from meshllm.transport.dtls import run_now
 from meshllm.transport.peer import Peer
 from tests.fakes.two_peers import connect
@@ -147,3 +148,12 @@ async def test_a_coroutine_that_waits_is_no_longer_what_we_took_it_for() -> None
     """Should a newer aiortc wait where 1.16 does not, this is how it shows."""
     with pytest.raises(RuntimeError, match="waits"):
         run_now(asyncio.sleep(1))
+
+
+async def test_the_retransmission_timer_fits_what_was_measured() -> None:
+    async with connected() as (one, _):
+        association = one._sctp
+        for rtt_s, least in ((0.01, RTO_MIN_S), (0.5, 0.5), (60.0, RTO_MAX_S)):
+            association._srtt = None
+            association._update_rto(rtt_s)
+            assert least <= association._rto <= min(RTO_MAX_S, max(least, 3 * rtt_s))
