@@ -53,6 +53,7 @@ PURE = [
     "meshllm/dialects/*.py",
     "meshllm/protocol/*.py",
     "meshllm/trust/*.py",
+    "meshllm/routing/candidates.py",
     "meshllm/routing/choose.py",
     "signaling/effects.py",
     "signaling/hub.py",

@@ -28,9 +28,10 @@ from meshllm.protocol.exchange import (
     ResponseHead,
     encode_head,
 )
-from meshllm.routing.choose import find_model, order
+from meshllm.routing.candidates import RETRY_AFTER_S, candidates
+from meshllm.routing.choose import order
 from meshllm.routing.links import Links
-from meshllm.routing.roster import Provider, Roster, Trust, pinned
+from meshllm.routing.roster import Provider, Roster, Trust
 from meshllm.routing.seam import Answer, Ask, Holder, Listed, NoRoute
 from meshllm.transport.link import Link, Stream
 from meshllm.trust.keys import PeerId
@@ -38,7 +39,6 @@ from meshllm.trust.keys import PeerId
 log = logging.getLogger(__name__)
 
 WRITE_BYTES = 65_536
-RETRY_AFTER_S = 5
 
 # Whom a question was put to, by id and connection: after a restart it is another.
 Tried: TypeAlias = set[tuple[PeerId, bytes]]
@@ -163,45 +163,7 @@ class MeshRouter:
         return [p for p in self._roster.providers if self._trust.covers(p)]
 
     def _candidates(self, ask: Ask) -> list[Provider]:
-        providers = self._trusted()
-        if ask.provider is not None:
-            providers = pinned(providers, ask.provider)
-            if not providers:
-                raise NoRoute(
-                    404,
-                    f"no provider '{ask.provider}' is in the mesh now; "
-                    "`meshllm peers` lists those that are",
-                    "provider_not_found",
-                )
-        if ask.model is not None:
-            name = ask.model
-            holders = [p for p in providers if find_model(p, name)]
-            if not holders and not providers:
-                raise NoRoute(
-                    503,
-                    "No provider is in the mesh now. On the machine with the models: "
-                    "`meshllm share`.",
-                    "no_provider",
-                    RETRY_AFTER_S,
-                )
-            if not holders and self._roster.knows(name):
-                raise NoRoute(
-                    503,
-                    f"model '{name}' is away: no provider that has it is in the mesh "
-                    "now",
-                    "no_provider",
-                    RETRY_AFTER_S,
-                )
-            if not holders:
-                raise NoRoute(
-                    404,
-                    f"model '{name}' not found, try pulling it first on a provider",
-                    "model_not_found",
-                )
-            return holders
-        if not providers:
-            raise NoRoute(503, "No provider is in the mesh now.", None, RETRY_AFTER_S)
-        return providers
+        return candidates(self._trusted(), ask.model, ask.provider, self._roster.knows)
 
     async def _ask_one(
         self, provider: Provider, ask: Ask, tried: Tried
