@@ -152,15 +152,20 @@ class Node:
         return host
 
     def check_may_share(self) -> None:
-        """NotAllowed for guests, and as long as our own membership has not come."""
-        if self.membership.admission(int(time.time())).role is Role.GUEST:
+        """NotAllowed for guests, and for members whose membership has not come yet."""
+        if self.membership.admission(int(time.time())).role is not Role.GUEST:
+            return
+        if self.membership.promised is Role.MEMBER:
             raise NotAllowed(
-                "This node may use models, not share any: its invitation was for a "
-                "guest. Ask an owner for one with `--role member`."
-                if not self.membership.is_provisional
-                else "This node shares once its membership has come; a node of the "
-                "mesh's owner must be online for that."
+                "This node shares once its membership has come: a node of the mesh's "
+                "owner must be online for that. Ask the owner to start `meshllm "
+                "gateway` or `meshllm share`, then try again."
             )
+        raise NotAllowed(
+            "This node may use models, not share any: its invitation was for a guest. "
+            "Ask an owner for one with `--role member`, then `meshllm leave` and join "
+            "by that."
+        )
 
     async def drain(self) -> None:
         """Take nothing new; returns when the answers that run have ended.

@@ -114,13 +114,23 @@ async def test_a_second_share_of_one_node_is_refused(town: Village) -> None:
 
 async def test_a_guest_may_not_share(town: Village) -> None:
     home = await town.join(town.invite("gustav"), "gustav")
-    with pytest.raises(NotAllowed, match="once its membership has come"):
-        await town.provider(home)
+    with pytest.raises(NotAllowed, match="--role member"):
+        await town.provider(home)  # nor while its membership is on the way
     await town.node(town.owner)
     node = await town.node(home)
     await member(node)
     with pytest.raises(NotAllowed, match="--role member"):
         await town.provider(home)
+
+
+async def test_a_member_shares_once_its_membership_has_come(town: Village) -> None:
+    home = await town.join(town.invite("mia", Role.MEMBER), "mia")
+    node = await town.node(home)
+    with pytest.raises(NotAllowed, match="once its membership has come"):
+        node.check_may_share()
+    await town.node(town.owner)
+    await member(node)
+    node.check_may_share()
 
 
 async def test_a_question_nobody_can_answer_says_why(town: Village) -> None:

@@ -99,6 +99,17 @@ def test_an_offline_link_joins_without_any_server(anna: Path, tmp_path: Path) ->
     assert status["mesh"] == document(anna, "status")["mesh"]
 
 
+def test_a_guest_is_not_told_that_it_becomes_more(anna: Path, tmp_path: Path) -> None:
+    link = document(anna, "invite", "--name", "gus")["link"]
+    done = run(tmp_path / "gus", "join", link)
+    assert "provisionally and as a guest" in done.stdout
+    assert ": its membership comes as soon as" in done.stdout
+    refused = run(tmp_path / "gus", "share")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "its invitation was for a guest" in refused.stderr
+    assert "`--role member`" in refused.stderr
+
+
 def test_the_limits_of_an_invitation_are_in_the_card(
     anna: Path, tmp_path: Path
 ) -> None:
