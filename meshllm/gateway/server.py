@@ -61,8 +61,9 @@ class Gateway:
             await site.start()
         except OSError as exc:
             await runner.cleanup()
+            options = self._options
             raise await cannot_listen(
-                self._options.host, self._options.port, exc
+                options.host, options.port, exc, has_key=options.api_key is not None
             ) from exc
         self._runner = runner
         self._is_draining = False

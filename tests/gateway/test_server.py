@@ -235,6 +235,13 @@ async def test_where_another_gateway_listens_it_says_so(gateway: Gateway) -> Non
     )
 
 
+async def test_with_a_key_it_names_no_program_that_sends_none(gateway: Gateway) -> None:
+    port = int(gateway.url.rpartition(":")[2])
+    with pytest.raises(ConfigError) as error:
+        await Gateway(MemoryMesh(), Options(port=port, api_key="k")).start()
+    assert re.search(r"Try `meshllm gateway --port \d+`\.$", str(error.value))
+
+
 async def test_an_address_of_another_machine_is_a_clear_error() -> None:
     gateway = Gateway(MemoryMesh(), Options(host="192.0.2.1", port=0, api_key="k"))
     with pytest.raises(ConfigError, match=r"no address 192\.0\.2\.1"):
