@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sqlite3
+import stat
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +54,27 @@ def write_new(path: Path, text: str) -> None:
 def write_over(path: Path, text: str) -> None:
     """The same, in place of what was there. ConfigError: it cannot be written."""
     _write(path, text, replace=True)
+
+
+def read_secret(path: Path, max_bytes: int) -> bytes:
+    """At most one byte more than `max_bytes` of a file that only its owner may read.
+
+    FileNotFoundError: there is none. ConfigError: others can read it, or we cannot.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    if sys.platform != "win32" and mode & 0o077:
+        raise ConfigError(
+            f"{path} can be read by others (mode {mode:04o}). If nobody has copied it: "
+            f"`chmod 600 {shlex.quote(str(path))}`."
+        )
+    return data
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:

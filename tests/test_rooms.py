@@ -24,7 +24,7 @@ ROOMS = {
     "founding": "identity joining membership transport trust",
     "joining": "control identity membership transport trust",
     "conversation": "gateway routing",
-    "gateway": "dialects health page routing",
+    "gateway": "dialects health page routing store",
     "provider": "backends dialects protocol transport trust",
     "routing": "dialects protocol transport trust",
     "transport": "identity protocol trust",

@@ -127,5 +127,5 @@ def _next_lines(url: str, model: str, key_file: Path | None) -> tuple[str, ...]:
     return (
         f'curl -H "Authorization: Bearer {key}" {ask}',
         f'{openai}"{key}"   # for programs that speak OpenAI',
-        f'OLLAMA_HOST={host} OLLAMA_API_KEY="{key}"   # for those with Ollama\'s library',
+        f'OLLAMA_HOST={host} OLLAMA_API_KEY="{key}"   # for Ollama\'s libraries',
     )
