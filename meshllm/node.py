@@ -63,6 +63,7 @@ class _Hub:
     """What the signaling server last told us."""
 
     connected: bool = False
+    logins: int = 0  # after none, or after a loss
     reason: str | None = None
     servers: tuple[IceServer, ...] = ()
     since: float = field(default_factory=time.time)
@@ -81,6 +82,7 @@ class Node:
         self.conn = secrets.token_bytes(16)
         self.roster = Roster(self._decide, self._is_connected)
         self.host: Host | None = None
+        self.dials = self.failed_dials = 0
         self._hub = _Hub()
         self._first_welcome = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -117,6 +119,15 @@ class Node:
         for task in self._background:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    @property
+    def is_connected(self) -> bool:
+        """With the signaling server."""
+        return self._hub.connected
+
+    @property
+    def reconnects(self) -> int:
+        return max(0, self._hub.logins - 1)
 
     async def joined(self, timeout_s: float = 10.0) -> None:
         """Until the mesh's roster is known. PeerUnreachable after the time, or at once
@@ -253,7 +264,13 @@ class Node:
     async def _dial(self, provider: Provider) -> Introduced:
         if self.signaling is None:
             raise PeerUnreachable("This node has no way to reach others yet.")
-        return await self.introducer.dial(provider.announcement, self.signaling.send)
+        self.dials += 1
+        try:
+            send = self.signaling.send
+            return await self.introducer.dial(provider.announcement, send)
+        except MeshError:
+            self.failed_dials += 1
+            raise
 
     def _signaling_client(self) -> SignalingClient | None:
         if self.membership.hub is None or self.membership.hub_key is None:
@@ -278,6 +295,7 @@ class Node:
         )
 
     def _on_state(self, connected: bool, reason: str | None) -> None:
+        self._hub.logins += connected and not self._hub.connected
         self._hub.connected, self._hub.reason = connected, reason
         self._hub.since = time.time()
 

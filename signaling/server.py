@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +21,11 @@ from aiohttp import web
 from nacl.signing import SigningKey
 
 from meshllm import health
-from meshllm.errors import ConfigError
+from meshllm.errors import Code, ConfigError
 from meshllm.identity import read_private, write_private
+from meshllm.metrics import Fact, Metrics
 from meshllm.protocol import login
-from meshllm.protocol.signals import Ice
+from meshllm.protocol.signals import Ice, Signal, Welcome
 from meshllm.trust.keys import PeerId
 from signaling.hub import Hub
 from signaling.kept import Admit
@@ -43,6 +45,12 @@ GREETING: Final = (
     "This is a meshllm signaling server. The chat page comes with a later version;"
     " to join a mesh, run: meshllm join LINK\n"
 )
+COUNTED: Final = {
+    "connections": "WebSockets that are open.",
+    "members": "Those that logged in as a member of a mesh.",
+    "meshes": "Meshes that are registered.",
+    "providers": "Nodes that announce models.",
+}
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -78,6 +86,7 @@ class SignalingServer:
             )
         self._tls = _tls(options)
         self._started = time.monotonic()
+        self._metrics = Metrics(self._facts)
         self._draining = False
         self._port = 0
 
@@ -205,6 +214,7 @@ class SignalingServer:
         app.router.add_get("/", self._greet)
         app.router.add_get("/health", self._health)
         app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/v1/signal", self._signal, allow_head=False)
         return app
 
@@ -218,6 +228,29 @@ class SignalingServer:
 
     async def _ready(self, request: web.Request) -> web.Response:
         return health.ready(request, not self._draining, {})
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return self._metrics.page()
+
+    def _facts(self) -> Iterator[Fact]:
+        counts, said = self._hub.counts(), self._sockets.said
+        for name, text in COUNTED.items():
+            yield Fact(f"meshllm_hub_{name}", text, counts[name])
+        yield Fact(
+            "meshllm_hub_logins_total", "Logins that were let in.", said[Welcome]
+        )
+        yield Fact(
+            "meshllm_hub_introductions_total",
+            "Envelopes passed from one peer to another, unread.",
+            said[Signal],
+        )
+        for code in Code:
+            yield Fact(
+                "meshllm_hub_refusals_total",
+                "What was refused, by reason (docs/protocol.md §8).",
+                self._sockets.refusals[code],
+                {"reason": code.name.lower()},
+            )
 
     async def _signal(self, request: web.Request) -> web.StreamResponse:
         if self._draining:

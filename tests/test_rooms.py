@@ -18,24 +18,26 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "__main__": "cli",
     "cli": "*",
+    "facts": "metrics node provider transport",
     "demo": "backends config founding joining processes routing",
     "node": "backends dialects identity membership protocol provider routing transport"
     " trust",
     "founding": "identity joining membership transport trust",
     "joining": "control identity membership transport trust",
     "conversation": "gateway routing",
-    "gateway": "dialects health page routing store",
+    "gateway": "dialects health metrics page routing store",
     "provider": "backends dialects protocol transport trust",
     "routing": "dialects protocol transport trust",
     "transport": "identity protocol trust",
-    "signaling": "config health identity page processes protocol store trust",
+    "signaling": "config health identity metrics page processes protocol store trust",
     "membership": "identity meshfile store tickets trust",
     "tickets": "store trust",
     "meshfile": "trust",
     "identity": "store trust",
     "backends": "dialects processes",
     "control": "health loglines",
-    "probes": "health",
+    "probes": "health metrics",
+    "metrics": "",
     "protocol": "trust",
     "trust": "",
     "dialects": "",
@@ -85,6 +87,7 @@ LIBRARIES = {
     "click": "meshllm/cli/",
     "rich": "meshllm/cli/",
     "xllamacpp": "meshllm/backends/",
+    "prometheus_client": "meshllm/metrics.py",
 }
 
 FILES = sorted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,7 @@ async def _gateway(
     trust: tuple[str, ...],
     **listen: Any,
 ) -> None:
+    from meshllm.facts import of_node
     from meshllm.gateway import Gateway, read_options
 
     if peer:
@@ -88,7 +90,7 @@ async def _gateway(
             trust=trust,
         ) as node,
     ):
-        server = Gateway(node.mesh, options)
+        server = Gateway(node.mesh, options, partial(of_node, node))
         await server.start()
         try:
             facts["url"] = server.url

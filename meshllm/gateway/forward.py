@@ -107,7 +107,7 @@ async def _relay(call: Call, answer: Answer) -> web.StreamResponse:
         _describe(call, answer)
         content_type = _safe_type(answer.content_type)
         media_type = content_type.partition(";")[0].lower()
-        chunks = aiter(answer)
+        chunks = call.watch(aiter(answer))
         if media_type in ENDS:
             return await _stream(call, answer.status, content_type, chunks)
         return await _whole(call, answer.status, content_type, chunks)
@@ -149,6 +149,7 @@ async def _stream(
             if whole:
                 await response.write(whole)
     except MeshError as exc:
+        call.has_broken_off = True
         log.info("request %s broke off: %s", call.id, exc)
         if records.is_torn:
             return _break_off(call, response)
@@ -177,6 +178,7 @@ async def _whole(
         async for chunk in chunks:
             await response.write(chunk)
     except MeshError as exc:
+        call.has_broken_off = True
         log.info("request %s broke off: %s", call.id, exc)
         return _break_off(call, response)
     await response.write_eof()

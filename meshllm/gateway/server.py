@@ -6,6 +6,8 @@ import asyncio
 import logging
 import secrets
 import socket
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -14,8 +16,10 @@ from meshllm.dialects import BadRequest
 from meshllm.errors import Code, MeshError, NotAllowed, StreamReset
 from meshllm.gateway import guards, routes
 from meshllm.gateway.call import Call
+from meshllm.gateway.meter import Meter
 from meshllm.gateway.options import Options
 from meshllm.gateway.ports import address, cannot_listen, reachable
+from meshllm.metrics import Fact, Facts
 from meshllm.routing.seam import Mesh, NoRoute
 
 log = logging.getLogger(__name__)
@@ -28,10 +32,15 @@ RETRY_AFTER_S = 5  # by then another gateway may listen here
 
 
 class Gateway:
-    """Serves `mesh` as Ollama and OpenAI from `start()` to `stop()`."""
+    """Serves `mesh` as Ollama and OpenAI from `start()` to `stop()`.
 
-    def __init__(self, mesh: Mesh, options: Options) -> None:
+    `facts` are what /metrics tells of the node behind it.
+    """
+
+    def __init__(self, mesh: Mesh, options: Options, facts: Facts = tuple) -> None:
         self._mesh = mesh
+        self._facts = facts
+        self._meter = Meter(self._all_facts)
         self._options = options
         self._own_names = _own_names()
         self._calls: set[asyncio.Task[Any]] = set()
@@ -97,14 +106,24 @@ class Gateway:
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
+        uptime_s = asyncio.get_running_loop().time() - self._started_at
+        id = secrets.token_hex(16)
+        call = Call(request, self._mesh, id, uptime_s, self._meter.page)
+        response: web.StreamResponse | None = None
         try:
-            return await self._answer(request)
+            response = await self._answer(call)
+            return response
         finally:
+            self._meter.note(call, response, time.monotonic())
             self._calls.discard(task)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        uptime_s = asyncio.get_running_loop().time() - self._started_at
-        call = Call(request, self._mesh, secrets.token_hex(16), uptime_s)
+    def _all_facts(self) -> Iterator[Fact]:
+        text = "Requests under way, this one included."
+        yield Fact("meshllm_requests_running", text, len(self._calls))
+        yield from self._facts()
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        request = call.request
         try:
             refused = self._guard(call) or self._refuse_while_draining(call)
             return refused or await routes.answer(call)
@@ -128,7 +147,7 @@ class Gateway:
         return response
 
     def _refuse_while_draining(self, call: Call) -> web.Response | None:
-        if not self._is_draining or call.path == "/health":
+        if not self._is_draining or call.path in ("/health", "/metrics"):
             return None
         retry = {"Retry-After": str(RETRY_AFTER_S)}
         text = "This gateway is shutting down."

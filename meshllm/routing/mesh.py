@@ -100,7 +100,7 @@ class MeshRouter:
 
     def models(self) -> list[Listed]:
         found: dict[str, tuple[Model, list[Holder]]] = {}
-        for provider in self._trusted():
+        for provider in self.providers:
             link = self._links.peek(provider.id)
             path = link.wire.carrier.kind if link and link.wire else None
             holder = Holder(str(provider.id), provider.name, path)
@@ -150,20 +150,22 @@ class MeshRouter:
 
     def health(self) -> dict[str, Any]:
         return self._state() | {
-            "providers": len(self._trusted()),
+            "providers": len(self.providers),
             "models": [model.name for model in self.models()],
         }
 
     def ready(self) -> tuple[bool, str]:
-        if any(provider.models for provider in self._trusted()):
+        if any(provider.models for provider in self.providers):
             return True, "ready"
         return False, "No provider with a model is in the mesh now."
 
-    def _trusted(self) -> list[Provider]:
+    @property
+    def providers(self) -> list[Provider]:
+        """Those that are here and trusted with a prompt."""
         return [p for p in self._roster.providers if self._trust.covers(p)]
 
     def _candidates(self, ask: Ask) -> list[Provider]:
-        return candidates(self._trusted(), ask.model, ask.provider, self._roster.knows)
+        return candidates(self.providers, ask.model, ask.provider, self._roster.knows)
 
     async def _ask_one(
         self, provider: Provider, ask: Ask, tried: Tried
