@@ -13,6 +13,7 @@ from meshllm.routing.seam import Mesh
 
 TEXT = "text/plain; charset=utf-8"
 REQUEST_ID = "Meshllm-Request-Id"
+RETRY_AFTER = "5"  # seconds: by then a slot may be free, or another gateway listen here
 # Programs read our headers across origins too.
 EXPOSED = "Meshllm-Request-Id, Meshllm-Provider, Meshllm-Path, Server-Timing"
 # openai-python repeats 408, 409, 429 and 5xx. These began work or would fail again.

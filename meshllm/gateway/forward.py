@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from meshllm.dialects import BadRequest, model_of, parse_request, stream_error
 from meshllm.errors import BackendError, MeshError
-from meshllm.gateway.call import REQUEST_ID, Call
+from meshllm.gateway.call import REQUEST_ID, RETRY_AFTER, Call
 from meshllm.gateway.pins import split_pin
 from meshllm.gateway.records import ENDS, Records
 from meshllm.routing.seam import Answer, Ask
@@ -120,6 +120,8 @@ def _describe(call: Call, answer: Answer) -> None:
     if timing:
         call.headers["Server-Timing"] = timing
     call.headers["X-Content-Type-Options"] = "nosniff"
+    if answer.status == 503:  # all slots and the line are full
+        call.headers["Retry-After"] = RETRY_AFTER
     if not 200 <= answer.status <= 599 or answer.status in (204, 304):
         raise BackendError(f"The provider answered with status {answer.status}.")
 

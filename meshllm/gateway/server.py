@@ -15,10 +15,11 @@ from aiohttp import web
 from meshllm.dialects import BadRequest
 from meshllm.errors import Code, MeshError, NotAllowed, StreamReset
 from meshllm.gateway import guards, routes
-from meshllm.gateway.call import Call
+from meshllm.gateway.call import RETRY_AFTER, Call
 from meshllm.gateway.meter import Meter
 from meshllm.gateway.options import Options
 from meshllm.gateway.ports import address, cannot_listen, reachable
+from meshllm.health import NamedServer
 from meshllm.metrics import Fact, Facts
 from meshllm.routing.seam import Mesh, NoRoute
 
@@ -28,7 +29,6 @@ KEEP_ALIVE_S = 120.0  # programs pool connections and wonder at resets when we a
 # After a refusal the program may still be sending its body: we read on that long, so
 # that it sees the refusal and not a reset.
 LINGER_S = 2.0
-RETRY_AFTER_S = 5  # by then another gateway may listen here
 
 
 class Gateway:
@@ -55,7 +55,7 @@ class Gateway:
         Raises ConfigError when it cannot listen there.
         """
         loop = asyncio.get_running_loop()
-        server = web.Server(
+        server = NamedServer(
             self._serve,
             handler_cancellation=True,  # a program that hangs up stops the GPU
             access_log=None,
@@ -149,7 +149,7 @@ class Gateway:
     def _refuse_while_draining(self, call: Call) -> web.Response | None:
         if not self._is_draining or call.path in ("/health", "/metrics"):
             return None
-        retry = {"Retry-After": str(RETRY_AFTER_S)}
+        retry = {"Retry-After": RETRY_AFTER}
         text = "This gateway is shutting down."
         response = call.error(503, text, "draining", retry)
         response.force_close()

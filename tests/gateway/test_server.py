@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -140,6 +141,27 @@ async def test_probes_need_no_key_and_learn_nothing_about_the_node() -> None:
         assert "peers" not in (await client.get("/health")).json()
         bearer = {"Authorization": "Bearer secret"}
         assert (await client.get("/health", headers=bearer)).json()["peers"] == 2
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_400_and_the_answer_names_us(
+    gateway: Gateway, garbage: bytes
+) -> None:
+    port = int(gateway.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(garbage)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert b"\r\nServer: meshllm\r\n" in answer
 
 
 async def test_allow_from_lets_this_machine_in() -> None:
