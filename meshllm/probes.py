@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -45,8 +47,14 @@ async def probe_port(
         try:
             await web.TCPSite(runner, "127.0.0.1", port).start()
         except OSError as exc:
+            why = (
+                "is in use"
+                if exc.errno == errno.EADDRINUSE
+                else f"cannot be used ({os.strerror(exc.errno or 0)})"
+            )
             raise ConfigError(
-                f"Port {port} cannot be used for --health-port: {exc.strerror}."
+                f"Port {port} {why}. Choose another with `--health-port`; 0 takes a "
+                "free one."
             ) from exc
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:

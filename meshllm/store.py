@@ -63,16 +63,17 @@ def read_secret(path: Path, max_bytes: int) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            kind = os.fstat(file.fileno()).st_mode
             data = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    if sys.platform != "win32" and mode & 0o077:
+    # A pipe or a device is nobody's copy, and not ours to change.
+    if sys.platform != "win32" and stat.S_ISREG(kind) and kind & 0o077:
         raise ConfigError(
-            f"{path} can be read by others (mode {mode:04o}). If nobody has copied it: "
-            f"`chmod 600 {shlex.quote(str(path))}`."
+            f"{path} can be read by others (mode {stat.S_IMODE(kind):04o}). If nobody "
+            f"has copied it: `chmod 600 {shlex.quote(str(path))}`."
         )
     return data
 

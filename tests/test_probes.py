@@ -40,6 +40,9 @@ async def test_metrics_are_asked_for_at_each_scrape() -> None:
 async def test_a_taken_port_is_named() -> None:
     async with probe_port(0, dict, lambda: (True, ""), Metrics(tuple)) as url:
         port = int(url.rpartition(":")[2])
-        with pytest.raises(ConfigError, match=f"Port {port} cannot be used"):
+        with pytest.raises(
+            ConfigError,
+            match=f"Port {port} is in use. Choose another with `--health-port`",
+        ):
             async with probe_port(port, dict, lambda: (True, ""), Metrics(tuple)):
                 raise AssertionError("two servers on one port")

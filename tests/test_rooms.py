@@ -53,6 +53,7 @@ EVERYWHERE = {"errors", "version"}  # `from meshllm import __version__`
 
 PURE = [
     "meshllm/dialects/*.py",
+    "meshllm/gateway/idle.py",
     "meshllm/protocol/*.py",
     "meshllm/trust/*.py",
     "meshllm/routing/candidates.py",

@@ -16,6 +16,7 @@ from meshllm.dialects import BadRequest
 from meshllm.errors import Code, MeshError, NotAllowed, StreamReset
 from meshllm.gateway import guards, routes
 from meshllm.gateway.call import RETRY_AFTER, Call
+from meshllm.gateway.idle import Idle
 from meshllm.gateway.meter import Meter
 from meshllm.gateway.options import Options
 from meshllm.gateway.ports import address, cannot_listen, reachable
@@ -29,6 +30,7 @@ KEEP_ALIVE_S = 120.0  # programs pool connections and wonder at resets when we a
 # After a refusal the program may still be sending its body: we read on that long, so
 # that it sees the refusal and not a reset.
 LINGER_S = 2.0
+LOOK_S = 1.0  # how often connections are looked at that say nothing
 
 
 class Gateway:
@@ -43,7 +45,9 @@ class Gateway:
         self._meter = Meter(self._all_facts)
         self._options = options
         self._own_names = _own_names()
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: dict[asyncio.Task[Any], Call] = {}
+        self._idle = Idle[Any]()
+        self._looking: asyncio.Task[None] | None = None
         self._runner: web.ServerRunner | None = None
         self._started_at = 0.0
         self._is_draining = False
@@ -75,6 +79,7 @@ class Gateway:
                 options.host, options.port, exc, has_key=options.api_key is not None
             ) from exc
         self._runner = runner
+        self._looking = loop.create_task(self._look(server), name="idle connections")
         self._is_draining = False
         self._started_at = loop.time()
         port = runner.addresses[0][1]
@@ -94,6 +99,9 @@ class Gateway:
             await asyncio.wait(self._calls, timeout=self._options.drain_s)
         for site in runner.sites:
             await site.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
         assert runner.server is not None
         runner.server.pre_shutdown()
         for call in self._calls:
@@ -105,17 +113,35 @@ class Gateway:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
-        self._calls.add(task)
+        self._idle.forget(request.protocol)
         uptime_s = asyncio.get_running_loop().time() - self._started_at
         id = secrets.token_hex(16)
         call = Call(request, self._mesh, id, uptime_s, self._meter.page)
+        self._calls[task] = call
         response: web.StreamResponse | None = None
         try:
             response = await self._answer(call)
             return response
         finally:
             self._meter.note(call, response, time.monotonic())
-            self._calls.discard(task)
+            del self._calls[task]
+            self._idle.forget(request.protocol)
+
+    async def _look(self, server: web.Server) -> None:
+        """As long as we listen: cut what holds a file descriptor and asks nothing."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(LOOK_S)
+            waiting: dict[Any, int | None] = dict.fromkeys(server.connections)
+            for call in self._calls.values():
+                content = call.request.content
+                if content.is_eof():
+                    waiting.pop(call.request.protocol, None)
+                else:
+                    waiting[call.request.protocol] = content.total_bytes
+            for connection in self._idle.due(waiting, clock()):
+                if connection.transport is not None:
+                    connection.transport.abort()
 
     def _all_facts(self) -> Iterator[Fact]:
         text = "Requests under way, this one included."

@@ -74,7 +74,8 @@ def _nobody_has(
         )
     return NoRoute(
         404,
-        f"model '{model}' not found, try pulling it first on a provider",
+        f"model '{model}' not found, try pulling it first on a provider; "
+        "`meshllm models` lists those that are there",
         "model_not_found",
     )
 

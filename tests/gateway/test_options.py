@@ -76,6 +76,11 @@ def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
         read_options(api_key_file=tmp_path / "nothing-here")
 
 
+def test_a_device_is_not_to_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^/dev/null is empty"):
+        read_options(api_key_file=Path("/dev/null"))
+
+
 def test_a_folder_is_no_key_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         read_options(api_key_file=tmp_path)
