@@ -26,6 +26,7 @@ from meshllm.identity import read_private, write_private
 from meshllm.metrics import Fact, Metrics
 from meshllm.protocol import login
 from meshllm.protocol.signals import Ice, Signal, Welcome
+from meshllm.store import sole
 from meshllm.trust.keys import PeerId
 from signaling.hub import Hub
 from signaling.kept import Admit
@@ -41,6 +42,10 @@ TICK_S: Final = 1
 # nothing, or says it byte by byte, to use up our file descriptors.
 IDLE_S: Final = 15
 HUB_KEY_FILE: Final = "hub.key"
+SECOND: Final = (
+    "A signaling server runs in this home already: process {pid}. End that one, or use"
+    " another home for a second one: --home DIR."
+)
 GREETING: Final = (
     "This is a meshllm signaling server. The chat page comes with a later version;"
     " to join a mesh, run: meshllm join LINK\n"
@@ -87,6 +92,7 @@ class SignalingServer:
         self._tls = _tls(options)
         self._started = time.monotonic()
         self._metrics = Metrics(self._facts)
+        self._alone = contextlib.ExitStack()
         self._draining = False
         self._port = 0
 
@@ -126,8 +132,11 @@ class SignalingServer:
         """Serves when it returns. ConfigError when the port or a file will not do."""
         options = self._options
         key = load_hub_key(options.home)
-        self._table = Table(options.home / "meshllm.db")
         async with contextlib.AsyncExitStack() as undo:
+            # Two with one memory each would let a link in twice.
+            self._alone.enter_context(sole(options.home / "signal.lock", SECOND))
+            undo.callback(self._alone.close)
+            self._table = Table(options.home / "meshllm.db")
             undo.callback(self._table.close)
             self._hub = Hub(
                 key,
@@ -161,6 +170,7 @@ class SignalingServer:
         await self._sockets.stop()
         await self._runner.cleanup()
         self._table.close()
+        self._alone.close()
 
     async def _tick(self) -> None:
         seen: dict[object, float] = {}

@@ -35,7 +35,7 @@ ROOMS = {
     "meshfile": "trust",
     "identity": "store trust",
     "backends": "dialects processes",
-    "control": "health loglines",
+    "control": "health loglines store",
     "probes": "health metrics",
     "metrics": "",
     "protocol": "trust",

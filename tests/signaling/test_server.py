@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import subprocess
 import sys
@@ -134,6 +135,17 @@ def test_a_taken_port_is_said_with_a_way_out(tmp_path: Path) -> None:
             )
 
     asyncio.run(main())
+
+
+async def test_a_second_server_of_one_home_is_refused_and_names_the_first(
+    tmp_path: Path,
+) -> None:
+    async with serve(tmp_path):
+        with pytest.raises(ConfigError, match=f"process {os.getpid()}") as refused:
+            await serve(tmp_path).start()
+        assert "--home DIR" in str(refused.value)
+    async with serve(tmp_path):  # the first has let go
+        pass
 
 
 async def test_an_address_that_is_not_ours_is_said(tmp_path: Path) -> None:
