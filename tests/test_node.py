@@ -106,6 +106,19 @@ async def test_an_owner_who_comes_later_finds_the_card(town: Village) -> None:
     await member(node)
 
 
+async def test_an_owner_that_shares_is_warned_of_a_link_that_two_used(
+    town: Village, caplog: pytest.LogCaptureFixture
+) -> None:
+    await town.provider()
+    invitation = town.invite("gustav")
+    await town.join(invitation, "gustav")
+    with pytest.raises(NotAllowed, match="already used by another node"):
+        await town.join(invitation, "thief")
+    while "a ticket of ours was used by a second node" not in caplog.text:
+        await asyncio.sleep(0.01)
+    assert [r.levelname for r in caplog.records if "ticket" in r.message] == ["WARNING"]
+
+
 async def test_a_second_share_of_one_node_is_refused(town: Village) -> None:
     await town.provider()
     with pytest.raises(NotAllowed):

@@ -180,6 +180,7 @@ async def test_the_setup_link_makes_one_mesh(meshllm: Commands) -> None:
     hub = await found(meshllm)
     second = await meshllm.run("eve", "init", str(hub.said["link"]), code=1)
     assert second.err.count("\n") == 1
+    assert "takes a new mesh only by its one-time setup link" in second.err
     assert not (meshllm.home("eve") / "mesh.json").exists()
     assert not (meshllm.home("eve") / "root.key").exists()
 
