@@ -30,9 +30,14 @@ from aiohttp import web
 from meshllm.errors import ConfigError, MeshError
 from meshllm.health import name_server
 from meshllm.loglines import LogLines
+from meshllm.store import sole, try_lock
 
 PATH_BYTES: Final = 100
 ANSWER_S: Final = 2.0  # it is on this machine: slower than that is stuck
+SECOND_SHARE: Final = (
+    "This node already shares: process {pid}. End that one, or share as another node"
+    " with --home."
+)
 FOLDER_PREFIX: Final = "meshllm-run-"
 
 
@@ -71,27 +76,11 @@ async def serve(home: Path, role: str, state: State) -> AsyncIterator[None]:
     folder = _run_folder(home)
     async with contextlib.AsyncExitStack() as stack:
         if role == "share":
-            stack.enter_context(_only_share(folder))
+            stack.enter_context(sole(folder / "share.lock", SECOND_SHARE))
         if sys.platform != "win32":  # asyncio has no Unix sockets there
             remove_stale(home)
             name = role if role == "share" else f"{role}-{os.getpid()}"
             await stack.enter_async_context(_listening(folder, name, state))
-        yield
-
-
-@contextlib.contextmanager
-def _only_share(folder: Path) -> Iterator[None]:
-    """Where there is no flock (Windows) it is the hub that refuses the second."""
-    descriptor = os.open(folder / "share.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    with open(descriptor, "r+", encoding="ascii") as file:
-        if not _lock(file.fileno()):
-            raise ConfigError(
-                f"This node already shares: process {file.read(20).strip() or '?'}."
-                " End that one, or share as another node with --home."
-            )
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
         yield
 
 
@@ -175,7 +164,7 @@ def _pointer(folder: Path, running: Running) -> Iterator[None]:
     fields = asdict(running)
     del fields["name"]
     with draft.open("w", encoding="utf-8") as file:
-        _lock(file.fileno())
+        try_lock(file.fileno())
         json.dump(fields, file)
         file.flush()
         draft.replace(path)  # nobody ever reads half of one
@@ -183,20 +172,6 @@ def _pointer(folder: Path, running: Running) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
-
-
-def _lock(descriptor: int, *, shared: bool = False) -> bool:
-    """False when another holds it. The system lets go however a process ends."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 # Asking
@@ -258,7 +233,7 @@ def _pointers(home: Path) -> Iterator[tuple[Running, bool]]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             # What is suppressed ended this very moment, or is no file of ours.
             with path.open(encoding="utf-8") as file:
-                lives = not _lock(file.fileno(), shared=True)
+                lives = not try_lock(file.fileno(), shared=True)
                 fields = json.load(file)
             pid, started = int(fields["pid"]), float(fields["started"])
             yield Running(path.stem, pid, str(fields["socket"]), started), lives

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from meshllm.errors import BackendError, MeshError
-from meshllm.gateway.pins import split_pin
+from meshllm.gateway.pins import find, split_pin
 from meshllm.routing.seam import Answer, Ask, Listed
 
 LINE_BYTES: Final = 1 << 20  # a piece of an answer is some bytes; this is an attack
@@ -58,7 +58,7 @@ def pick_model(models: Sequence[Listed], wanted: str | None) -> str:
 
 
 class Conversation:
-    """Keeps what was said, for as long as it lives. `model` may change in between.
+    """Keeps what was said, for as long as it lives, also when its model changes.
 
     `options` are Ollama's, the model's own where they are silent.
     """
@@ -72,6 +72,16 @@ class Conversation:
         self.place: int | None = None  # in the provider's line, while we wait
         self._mesh = mesh
         self._messages: list[dict[str, str]] = []
+
+    def change_model(self, name: str) -> None:
+        """MeshError, and all stays as it was, when no provider has that model."""
+        models = self._mesh.models()
+        if find(name, models) is None:
+            there = ", ".join(sorted(model.name for model in models))
+            raise MeshError(
+                f"No provider has {name}. In the mesh: {there or 'no model now'}."
+            )
+        self.model = name
 
     def clear(self) -> None:
         self._messages.clear()

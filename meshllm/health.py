@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
@@ -13,6 +14,22 @@ async def name_server(_: web.BaseRequest, response: web.StreamResponse) -> None:
     """For `app.on_response_prepare`: by this header `share` and `demo` know that what
     answers is one of us, and no model server."""
     response.headers["Server"] = "meshllm"
+
+
+class NamedServer(web.Server):
+    """Bears our name also on what it says to a request that is no HTTP."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _NamedHandler(self, loop=self._loop, **self._kwargs)
+
+
+class _NamedHandler(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(self, *args: Any, **kwargs: Any) -> web.StreamResponse:
+        response = super().handle_error(*args, **kwargs)
+        response.headers["Server"] = "meshllm"
+        return response
 
 
 def health(

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import stat
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +17,7 @@ from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
 from meshllm.errors import ConfigError, MeshError
-from meshllm.store import write_new
+from meshllm.store import read_secret, write_new
 from meshllm.trust.keys import PeerId, b64encode, peer_id
 from meshllm.trust.strict import b64, integer, parse_object, take
 
@@ -122,21 +119,12 @@ def write_private(path: Path, keys: dict[str, bytes]) -> None:
 def read_private(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     """The 32-byte keys in a file. ConfigError says what is wrong and what to do."""
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(FILE_MAX + 1)
+        data = read_secret(path, FILE_MAX)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no key at {path}. `meshllm join LINK`, or `meshllm init`, "
             "makes one."
         ) from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    if sys.platform != "win32" and mode & 0o077:
-        raise ConfigError(
-            f"{path} can be read by others (mode {mode:04o}). If nobody has "
-            f"copied it: `chmod 600 {path}`."
-        )
     try:
         fields = parse_object(data, max_bytes=FILE_MAX)
         keys = take(

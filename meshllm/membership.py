@@ -151,7 +151,13 @@ class Membership:
 
     @property
     def is_provisional(self) -> bool:
-        return len(self.chain) == 3
+        return self.promised is not None
+
+    @property
+    def promised(self) -> Role | None:
+        """What we become when our membership comes; None once it has."""
+        chain = self.chain
+        return Ticket.read(chain[1]).role if len(chain) == 3 else None
 
     # Others
 

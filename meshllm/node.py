@@ -64,6 +64,7 @@ class _Hub:
     """What the signaling server last told us."""
 
     connected: bool = False
+    logins: int = 0  # after none, or after a loss
     reason: str | None = None
     servers: tuple[IceServer, ...] = ()
     since: float = field(default_factory=time.time)
@@ -82,6 +83,7 @@ class Node:
         self.conn = secrets.token_bytes(16)
         self.roster = Roster(self._decide, self._is_connected)
         self.host: Host | None = None
+        self.dials = self.failed_dials = 0
         self._hub = _Hub()
         self._first_welcome = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -122,6 +124,15 @@ class Node:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
+    @property
+    def is_connected(self) -> bool:
+        """With the signaling server."""
+        return self._hub.connected
+
+    @property
+    def reconnects(self) -> int:
+        return max(0, self._hub.logins - 1)
+
     async def joined(self, timeout_s: float = 10.0) -> None:
         """Until the mesh's roster is known. PeerUnreachable after the time, or at once
         what the server said when it refuses us for good."""
@@ -161,15 +172,20 @@ class Node:
         return host
 
     def check_may_share(self) -> None:
-        """NotAllowed for guests, and as long as our own membership has not come."""
-        if self.membership.admission(int(time.time())).role is Role.GUEST:
+        """NotAllowed for guests, and for members whose membership has not come yet."""
+        if self.membership.admission(int(time.time())).role is not Role.GUEST:
+            return
+        if self.membership.promised is Role.MEMBER:
             raise NotAllowed(
-                "This node may use models, not share any: its invitation was for a "
-                "guest. Ask an owner for one with `--role member`."
-                if not self.membership.is_provisional
-                else "This node shares once its membership has come; a node of the "
-                "mesh's owner must be online for that."
+                "This node shares once its membership has come: a node of the mesh's "
+                "owner must be online for that. Ask the owner to start `meshllm "
+                "gateway` or `meshllm share`, then try again."
             )
+        raise NotAllowed(
+            "This node may use models, not share any: its invitation was for a guest. "
+            "Ask an owner for one with `--role member`, then `meshllm leave` and join "
+            "by that."
+        )
 
     async def drain(self) -> None:
         """Take nothing new; returns when the answers that run have ended.
@@ -258,7 +274,13 @@ class Node:
     async def _dial(self, provider: Provider) -> Introduced:
         if self.signaling is None:
             raise PeerUnreachable("This node has no way to reach others yet.")
-        return await self.introducer.dial(provider.announcement, self.signaling.send)
+        self.dials += 1
+        try:
+            send = self.signaling.send
+            return await self.introducer.dial(provider.announcement, send)
+        except MeshError:
+            self.failed_dials += 1
+            raise
 
     def _signaling_client(self) -> SignalingClient | None:
         if self.membership.hub is None or self.membership.hub_key is None:
@@ -283,6 +305,7 @@ class Node:
         )
 
     def _on_state(self, connected: bool, reason: str | None) -> None:
+        self._hub.logins += connected and not self._hub.connected
         self._hub.connected, self._hub.reason = connected, reason
         self._hub.since = time.time()
 

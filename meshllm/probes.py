@@ -1,7 +1,9 @@
-"""A port of this machine for probes: `/health` and `/ready` of what has no other."""
+"""A port of this machine for probes: /health, /ready and /metrics of what has none."""
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ from aiohttp import web
 
 from meshllm import health
 from meshllm.errors import ConfigError
+from meshllm.metrics import Metrics
 
 
 @asynccontextmanager
@@ -18,6 +21,7 @@ async def probe_port(
     port: int,
     facts: Callable[[], dict[str, Any]],
     is_ready: Callable[[], tuple[bool, str]],
+    metrics: Metrics,
 ) -> AsyncIterator[str]:
     """Serves on loopback and gives its URL. ConfigError when the port is taken."""
     began = time.monotonic()
@@ -29,17 +33,28 @@ async def probe_port(
         is_up, why = is_ready()
         return health.ready(request, is_up, {"why": why})
 
+    async def measured(_: web.Request) -> web.Response:
+        return metrics.page()
+
     app = web.Application()
     app.on_response_prepare.append(health.name_server)
-    app.add_routes([web.get("/health", healthy), web.get("/ready", ready)])
+    app.router.add_get("/health", healthy)
+    app.router.add_get("/ready", ready)
+    app.router.add_get("/metrics", measured)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
             await web.TCPSite(runner, "127.0.0.1", port).start()
         except OSError as exc:
+            why = (
+                "is in use"
+                if exc.errno == errno.EADDRINUSE
+                else f"cannot be used ({os.strerror(exc.errno or 0)})"
+            )
             raise ConfigError(
-                f"Port {port} cannot be used for --health-port: {exc.strerror}."
+                f"Port {port} {why}. Choose another with `--health-port`; 0 takes a "
+                "free one."
             ) from exc
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:

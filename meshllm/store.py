@@ -6,11 +6,15 @@ Several processes of one home may use them at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import shlex
 import sqlite3
+import stat
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from meshllm.errors import ConfigError
@@ -51,6 +55,59 @@ def write_new(path: Path, text: str) -> None:
 def write_over(path: Path, text: str) -> None:
     """The same, in place of what was there. ConfigError: it cannot be written."""
     _write(path, text, replace=True)
+
+
+def read_secret(path: Path, max_bytes: int) -> bytes:
+    """At most one byte more than `max_bytes` of a file that only its owner may read.
+
+    FileNotFoundError: there is none. ConfigError: others can read it, or we cannot.
+    """
+    try:
+        with path.open("rb") as file:
+            kind = os.fstat(file.fileno()).st_mode
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    # A pipe or a device is nobody's copy, and not ours to change.
+    if sys.platform != "win32" and stat.S_ISREG(kind) and kind & 0o077:
+        raise ConfigError(
+            f"{path} can be read by others (mode {stat.S_IMODE(kind):04o}). If nobody "
+            f"has copied it: `chmod 600 {shlex.quote(str(path))}`."
+        )
+    return data
+
+
+@contextlib.contextmanager
+def sole(path: Path, taken: str) -> Iterator[None]:
+    """At most one process at a time is within, by a lock on this file.
+
+    ConfigError for a second: `taken`, with the first one's number at `{pid}`.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with open(descriptor, "r+", encoding="ascii") as file:
+        if not try_lock(file.fileno()):
+            raise ConfigError(taken.format(pid=file.read(20).strip() or "?"))
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """False when another holds it. The system lets go however a process ends. Where
+    there is no flock (Windows) nobody is refused."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:

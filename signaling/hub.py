@@ -72,11 +72,12 @@ class Hub:
         self._logins = Buckets[PeerId](limits.logins)
         self._swept = 0.0
 
-    def counts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, int]:
         """For /health: how many, never who."""
         meshes = self.kept.meshes.values()
         return {
             "connections": len(self._links),
+            "members": len(self._links) - len(self._strangers),
             "meshes": len(meshes),
             "providers": sum(len(mesh.roster) for mesh in meshes),
         }

@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +21,12 @@ from aiohttp import web
 from nacl.signing import SigningKey
 
 from meshllm import health
-from meshllm.errors import ConfigError
+from meshllm.errors import Code, ConfigError
 from meshllm.identity import read_private, write_private
+from meshllm.metrics import Fact, Metrics
 from meshllm.protocol import login
-from meshllm.protocol.signals import Ice
+from meshllm.protocol.signals import Ice, Signal, Welcome
+from meshllm.store import sole
 from meshllm.trust.keys import PeerId
 from signaling.hub import Hub
 from signaling.kept import Admit
@@ -39,10 +42,20 @@ TICK_S: Final = 1
 # nothing, or says it byte by byte, to use up our file descriptors.
 IDLE_S: Final = 15
 HUB_KEY_FILE: Final = "hub.key"
+SECOND: Final = (
+    "A signaling server runs in this home already: process {pid}. End that one, or use"
+    " another home for a second one: --home DIR."
+)
 GREETING: Final = (
     "This is a meshllm signaling server. The chat page comes with a later version;"
     " to join a mesh, run: meshllm join LINK\n"
 )
+COUNTED: Final = {
+    "connections": "WebSockets that are open.",
+    "members": "Those that logged in as a member of a mesh.",
+    "meshes": "Meshes that are registered.",
+    "providers": "Nodes that announce models.",
+}
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -78,6 +91,8 @@ class SignalingServer:
             )
         self._tls = _tls(options)
         self._started = time.monotonic()
+        self._metrics = Metrics(self._facts)
+        self._alone = contextlib.ExitStack()
         self._draining = False
         self._port = 0
 
@@ -117,8 +132,11 @@ class SignalingServer:
         """Serves when it returns. ConfigError when the port or a file will not do."""
         options = self._options
         key = load_hub_key(options.home)
-        self._table = Table(options.home / "meshllm.db")
         async with contextlib.AsyncExitStack() as undo:
+            # Two with one memory each would let a link in twice.
+            self._alone.enter_context(sole(options.home / "signal.lock", SECOND))
+            undo.callback(self._alone.close)
+            self._table = Table(options.home / "meshllm.db")
             undo.callback(self._table.close)
             self._hub = Hub(
                 key,
@@ -152,6 +170,7 @@ class SignalingServer:
         await self._sockets.stop()
         await self._runner.cleanup()
         self._table.close()
+        self._alone.close()
 
     async def _tick(self) -> None:
         seen: dict[object, float] = {}
@@ -205,6 +224,7 @@ class SignalingServer:
         app.router.add_get("/", self._greet)
         app.router.add_get("/health", self._health)
         app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/v1/signal", self._signal, allow_head=False)
         return app
 
@@ -218,6 +238,29 @@ class SignalingServer:
 
     async def _ready(self, request: web.Request) -> web.Response:
         return health.ready(request, not self._draining, {})
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return self._metrics.page()
+
+    def _facts(self) -> Iterator[Fact]:
+        counts, said = self._hub.counts(), self._sockets.said
+        for name, text in COUNTED.items():
+            yield Fact(f"meshllm_hub_{name}", text, counts[name])
+        yield Fact(
+            "meshllm_hub_logins_total", "Logins that were let in.", said[Welcome]
+        )
+        yield Fact(
+            "meshllm_hub_introductions_total",
+            "Envelopes passed from one peer to another, unread.",
+            said[Signal],
+        )
+        for code in Code:
+            yield Fact(
+                "meshllm_hub_refusals_total",
+                "What was refused, by reason (docs/protocol.md §8).",
+                self._sockets.refusals[code],
+                {"reason": code.name.lower()},
+            )
 
     async def _signal(self, request: web.Request) -> web.StreamResponse:
         if self._draining:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, cast
 
@@ -21,6 +22,7 @@ from meshllm.protocol.signals import (
     CLIENT_MESSAGE_BYTES,
     HUB_MESSAGE_BYTES,
     HubMessage,
+    Refused,
 )
 from signaling.effects import Close, Effect, Send
 from signaling.hub import Hub
@@ -153,6 +155,8 @@ class Sockets:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._last = 0
+        self.said: Counter[type[HubMessage]] = Counter()  # messages, for /metrics
+        self.refusals: Counter[Code] = Counter()
 
     def serve(self, request: web.Request, origin: str, address: str) -> None:
         """Makes a WebSocket of the request. HTTPBadRequest when it asks for none."""
@@ -202,6 +206,9 @@ class Sockets:
         for effect in effects:
             match effect:
                 case Send(link, message):
+                    self.said[type(message)] += 1
+                    if isinstance(message, Refused):
+                        self.refusals[message.code] += 1
                     if message is not said:  # a push to a mesh is encoded once
                         said, text = message, encode(message).encode()
                     self._send(link, text)

@@ -85,6 +85,23 @@ async def test_a_pin_goes_to_the_mesh_and_not_to_the_provider(mesh: MemoryMesh) 
     assert json.loads(asked.body)["model"] == "llama3.2:1b"
 
 
+def test_the_model_is_changed_only_to_one_that_is_there(mesh: MemoryMesh) -> None:
+    talk = Conversation(mesh, "llama3.2:1b")
+    for name in ("hf.co/org/qwen", "llama3.2:1b@ann", "llama3.2:1b"):
+        talk.change_model(name)
+        assert talk.model == name
+    for name in ("nope", "llama3.2:1b@nobody", "hf.co/org/qwen@ann"):
+        with pytest.raises(MeshError) as refused:
+            talk.change_model(name)
+        assert talk.model == "llama3.2:1b"
+        assert str(refused.value) == (
+            f"No provider has {name}. In the mesh: hf.co/org/qwen:latest, llama3.2:1b."
+        )
+    mesh.listed.clear()
+    with pytest.raises(MeshError, match="In the mesh: no model now"):
+        talk.change_model("llama3.2:1b")
+
+
 async def test_clear_forgets(mesh: MemoryMesh) -> None:
     mesh.replies = [answer(line("x"), END), answer(line("y"), END)]
     talk = Conversation(mesh, "llama3.2:1b")

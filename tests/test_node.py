@@ -106,6 +106,19 @@ async def test_an_owner_who_comes_later_finds_the_card(town: Village) -> None:
     await member(node)
 
 
+async def test_an_owner_that_shares_is_warned_of_a_link_that_two_used(
+    town: Village, caplog: pytest.LogCaptureFixture
+) -> None:
+    await town.provider()
+    invitation = town.invite("gustav")
+    await town.join(invitation, "gustav")
+    with pytest.raises(NotAllowed, match="already used by another node"):
+        await town.join(invitation, "thief")
+    while "a ticket of ours was used by a second node" not in caplog.text:
+        await asyncio.sleep(0.01)
+    assert [r.levelname for r in caplog.records if "ticket" in r.message] == ["WARNING"]
+
+
 async def test_a_second_share_of_one_node_is_refused(town: Village) -> None:
     await town.provider()
     with pytest.raises(NotAllowed):
@@ -114,13 +127,23 @@ async def test_a_second_share_of_one_node_is_refused(town: Village) -> None:
 
 async def test_a_guest_may_not_share(town: Village) -> None:
     home = await town.join(town.invite("gustav"), "gustav")
-    with pytest.raises(NotAllowed, match="once its membership has come"):
-        await town.provider(home)
+    with pytest.raises(NotAllowed, match="--role member"):
+        await town.provider(home)  # nor while its membership is on the way
     await town.node(town.owner)
     node = await town.node(home)
     await member(node)
     with pytest.raises(NotAllowed, match="--role member"):
         await town.provider(home)
+
+
+async def test_a_member_shares_once_its_membership_has_come(town: Village) -> None:
+    home = await town.join(town.invite("mia", Role.MEMBER), "mia")
+    node = await town.node(home)
+    with pytest.raises(NotAllowed, match="once its membership has come"):
+        node.check_may_share()
+    await town.node(town.owner)
+    await member(node)
+    node.check_may_share()
 
 
 async def test_a_question_nobody_can_answer_says_why(town: Village) -> None:

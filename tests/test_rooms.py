@@ -18,24 +18,26 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "__main__": "cli",
     "cli": "*",
+    "facts": "metrics node provider transport",
     "demo": "backends config founding joining processes routing",
     "node": "backends dialects identity membership protocol provider routing transport"
     " trust",
     "founding": "identity joining membership transport trust",
     "joining": "control identity membership transport trust",
     "conversation": "gateway routing",
-    "gateway": "dialects health page routing",
+    "gateway": "dialects health metrics page routing store",
     "provider": "backends dialects protocol transport trust",
     "routing": "dialects protocol transport trust",
     "transport": "identity protocol trust",
-    "signaling": "config health identity page processes protocol store trust",
+    "signaling": "config health identity metrics page processes protocol store trust",
     "membership": "identity meshfile store tickets trust",
     "tickets": "store trust",
     "meshfile": "trust",
     "identity": "store trust",
     "backends": "dialects processes",
-    "control": "health loglines",
-    "probes": "health",
+    "control": "health loglines store",
+    "probes": "health metrics",
+    "metrics": "",
     "protocol": "trust",
     "trust": "",
     "dialects": "",
@@ -51,8 +53,10 @@ EVERYWHERE = {"errors", "version"}  # `from meshllm import __version__`
 
 PURE = [
     "meshllm/dialects/*.py",
+    "meshllm/gateway/idle.py",
     "meshllm/protocol/*.py",
     "meshllm/trust/*.py",
+    "meshllm/routing/candidates.py",
     "meshllm/routing/choose.py",
     "signaling/effects.py",
     "signaling/hub.py",
@@ -84,6 +88,7 @@ LIBRARIES = {
     "click": "meshllm/cli/",
     "rich": "meshllm/cli/",
     "xllamacpp": "meshllm/backends/",
+    "prometheus_client": "meshllm/metrics.py",
 }
 
 FILES = sorted(

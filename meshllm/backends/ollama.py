@@ -1,4 +1,4 @@
-"""Ollama itself: what it answers is passed on byte by byte, unread."""
+"""Ollama itself: what it streams is passed on byte by byte, unread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from meshllm.backends.base import BackendRequest, BackendResponse, Model
+from meshllm.backends.checked import checked
 from meshllm.backends.upstream import LIST_S, Upstream
 from meshllm.errors import BackendError
 
@@ -46,9 +47,10 @@ class OllamaBackend:
         return [task.result() for task in asked]
 
     async def run(self, request: BackendRequest) -> BackendResponse:
-        return await self._upstream.send(
+        response = await self._upstream.send(
             request.method, request.path, request.body, request.request_id
         )
+        return await checked(response, request.path, self._upstream.where)
 
     async def aclose(self) -> None:
         await self._upstream.aclose()

@@ -14,6 +14,7 @@ import orjson
 
 from meshllm import __version__
 from meshllm.backends.base import BackendRequest, BackendResponse, Model, WholeResponse
+from meshllm.backends.checked import error_in, refuse_page
 from meshllm.backends.upstream import Upstream, UpstreamResponse
 from meshllm.dialects import JSON, NDJSON, Api, BadRequest, error_body
 from meshllm.dialects.embed import (
@@ -23,7 +24,6 @@ from meshllm.dialects.embed import (
     truncation,
 )
 from meshllm.dialects.lists import ps, show, tags, version
-from meshllm.dialects.openai_events import error_of
 from meshllm.dialects.options import Flavor, Target
 from meshllm.dialects.translate_request import Loaded, Translated, translate_request
 from meshllm.dialects.translate_response import (
@@ -104,8 +104,8 @@ class OllamaFront:
                 "POST", asked.path, body, request.request_id
             )
             if response.status == 200:
-                return response
-            error = await _error_in(response)
+                return await self._stream(response, asked.path)
+            error = await self._error_in(response, asked.path)
             excess = overflow(error)
             if excess is None or request.body.get("truncate") is False:
                 return error
@@ -113,6 +113,14 @@ class OllamaFront:
             if fewer is None:
                 return error
             body = body | {"messages": fewer}
+
+    async def _stream(self, response: UpstreamResponse, path: str) -> UpstreamResponse:
+        try:
+            refuse_page(response, path, self._upstream.where)
+        except BackendError:
+            await response.aclose()
+            raise
+        return response
 
     async def _embed(
         self, request: BackendRequest, models: Mapping[str, Model], flavor: Flavor
@@ -142,14 +150,21 @@ class OllamaFront:
         self, model: str, texts: list[str] | list[list[int]], request_id: str
     ) -> Any:
         body = {"model": model, "input": texts}
-        response = await self._upstream.send("POST", "/v1/embeddings", body, request_id)
+        path = "/v1/embeddings"
+        response = await self._upstream.send("POST", path, body, request_id)
+        if response.status != 200:
+            raise await self._error_in(response, path)
         try:
             content = await response.read()
         finally:
             await response.aclose()
-        if response.status != 200:
-            raise error_of(_parsed(content), response.status)
         return _parsed(content)
+
+    async def _error_in(self, response: UpstreamResponse, path: str) -> BackendError:
+        try:
+            return await error_in(response, path, self._upstream.where)
+        finally:
+            await response.aclose()
 
     async def _cut(self, texts: list[str], limit: int) -> list[list[int]]:
         """The texts as tokens, no more than the server takes, less one it adds."""
@@ -210,13 +225,6 @@ async def _gathered(translating: _Translating) -> BackendResponse:
     if took := whole.get("prompt_eval_duration"):
         timing["prefill"] = round(took / 1_000_000, 1)
     return WholeResponse(200, JSON, orjson.dumps(whole), timing)
-
-
-async def _error_in(response: UpstreamResponse) -> BackendError:
-    try:
-        return error_of(_parsed(await response.read()), response.status)
-    finally:
-        await response.aclose()
 
 
 def _model_of(request: BackendRequest, models: Mapping[str, Model]) -> Model:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from meshllm.backends.base import BackendRequest, BackendResponse, Model, WholeResponse
+from meshllm.backends.checked import checked, refuse_page
 from meshllm.backends.ollama_front import OllamaFront
 from meshllm.backends.upstream import Upstream, UpstreamResponse
 from meshllm.dialects import JSON, Api, api_of, error_body
@@ -90,7 +91,7 @@ class OpenAIBackend:
         )
         if body is not None and "return_progress" in body and response.status == 200:
             return _Unreported(response)
-        return response
+        return await checked(response, path, self._upstream.where)
 
     async def aclose(self) -> None:
         await self._upstream.aclose()
@@ -103,8 +104,8 @@ class OpenAIBackend:
         )
         try:
             if response.status != 200:
-                content = await response.read()
-                return WholeResponse(response.status, response.content_type, content)
+                return await checked(response, request.path, self._upstream.where)
+            refuse_page(response, request.path, self._upstream.where)
             collector = Collector(request.path)
             async for chunk in response:
                 collector.feed(chunk)

@@ -19,6 +19,31 @@ if TYPE_CHECKING:
 HIDDEN: Final = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)))
 
 
+def check_prompt(prompt: str) -> str:
+    """UsageError when it asks nothing, or is no text that could be sent."""
+    if not prompt.strip():
+        raise click.UsageError("The prompt is empty: say what to ask, in quotes.")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise click.UsageError("The prompt is not UTF-8 text.") from error
+    return prompt
+
+
+def read_stdin() -> str:
+    """The prompt that is piped in. UsageError as `check_prompt`."""
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise click.UsageError("What came on stdin is not UTF-8 text.") from error
+    if not text.strip():
+        raise click.UsageError(
+            "Nothing came on stdin to ask. Pipe a question in: "
+            "`echo 'Why is the sky blue?' | meshllm chat MODEL -`"
+        )
+    return check_prompt(text)
+
+
 async def show_answer(common: Common, talk: Conversation, prompt: str) -> None:
     """Asks, and prints the answer. Raises MeshError."""
     waiting = contextlib.AsyncExitStack()

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from meshllm.cli.answers import show_answer
+from meshllm.cli.answers import check_prompt, read_stdin, show_answer
 from meshllm.cli.common import Common, command, pass_common
 from meshllm.cli.running import open_node, run
 from meshllm.errors import MeshError
@@ -42,12 +42,11 @@ def chat(common: Common, model: str | None, prompt: str | None, no_lan: bool) ->
     """
     if model == "-" and prompt is None:
         model, prompt = None, "-"
-    if prompt == "-":
-        prompt = sys.stdin.read()
     if prompt is None:
         _Terminal(common, model, lan=not no_lan).talk()
-    else:
-        run(_once(common, model, prompt, lan=not no_lan))
+        return
+    text = read_stdin() if prompt == "-" else check_prompt(prompt)
+    run(_once(common, model, text, lan=not no_lan))
 
 
 async def _once(common: Common, model: str | None, prompt: str, *, lan: bool) -> None:
@@ -94,6 +93,9 @@ class _Terminal:
             if sys.stdin.isatty():
                 click.echo()
             return None
+        except UnicodeDecodeError:
+            click.echo("That line is not UTF-8 text.", err=True)
+            return ""
         except KeyboardInterrupt:
             click.echo()
             if self._was_interrupted:
@@ -117,7 +119,7 @@ class _Terminal:
             case "/model", "":
                 click.echo(self._talk.model)
             case "/model", name:
-                self._talk.model = name
+                self._change_model(name)
             case "", _:
                 pass
             case _ if word.startswith("/") and word[1:].isalpha():
@@ -126,10 +128,20 @@ class _Terminal:
                 self._answer(line)
         return True
 
+    def _change_model(self, name: str) -> None:
+        async def change() -> None:  # in the loop, where the roster changes
+            self._talk.change_model(name)
+
+        try:
+            self._loop.run(change())
+        except MeshError as error:
+            click.echo(f"{error} You still talk to {self._talk.model}.", err=True)
+
     def _answer(self, prompt: str) -> None:
         try:
-            self._loop.run(show_answer(self._common, self._talk, prompt))
-        except MeshError as error:
+            text = check_prompt(prompt)
+            self._loop.run(show_answer(self._common, self._talk, text))
+        except (MeshError, click.UsageError) as error:
             click.echo(str(error), err=True)
         except KeyboardInterrupt:
             click.echo()

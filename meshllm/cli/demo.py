@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshllm.cli.answers import show_answer
+from meshllm.cli.answers import check_prompt, show_answer
 from meshllm.cli.common import PORT, Common, command, logging_on, pass_common
 from meshllm.cli.progress import Download
 from meshllm.cli.running import Signals, run, shown
@@ -36,6 +36,8 @@ def demo(common: Common, once: str | None, signal_port: int, gateway_port: int) 
     Signaling, a provider and a gateway, in three processes that meet over WebRTC. The
     models are those of Ollama if it answers, else a small one that is fetched once.
     """
+    if once is not None:
+        check_prompt(once)
     run(_demo(common, once, signal_port, gateway_port))
 
 

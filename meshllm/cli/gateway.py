@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,6 @@ from meshllm.cli.common import PORT, Common, not_yet, pass_common, serving_comma
 from meshllm.cli.running import Signals, read_policy, run, serving_node
 
 if TYPE_CHECKING:
-    from meshllm.gateway import Options
     from meshllm.node import Node
 
 
@@ -71,6 +72,7 @@ async def _gateway(
     trust: tuple[str, ...],
     **listen: Any,
 ) -> None:
+    from meshllm.facts import of_node
     from meshllm.gateway import Gateway, read_options
 
     if peer:
@@ -88,31 +90,44 @@ async def _gateway(
             trust=trust,
         ) as node,
     ):
-        server = Gateway(node.mesh, options)
+        server = Gateway(node.mesh, options, partial(of_node, node))
         await server.start()
         try:
             facts["url"] = server.url
-            _say_ready(common, node, server.url, options)
+            _say_ready(common, node, server.url, listen["api_key_file"])
             await signals.wait()
         finally:
             await server.stop()
 
 
-def _say_ready(common: Common, node: Node, url: str, options: Options) -> None:
+def _say_ready(common: Common, node: Node, url: str, key_file: Path | None) -> None:
     names = [model.name for model in node.mesh.models()]
     common.event("ready", f"ready {url}", url=url, models=names)
     if common.json:
         return
-    model = names[0] if names else "MODEL"
     click.echo(
         f"The mesh has {', '.join(names)}."
         if names
         else "No provider is in the mesh now; they will show up by themselves."
     )
-    key = " -H 'Authorization: Bearer KEY'" if options.api_key else ""
-    body = f'{{"model": "{model}", "prompt": "Hello!"}}'
-    common.next(
-        f"OLLAMA_HOST={url.removeprefix('http://')} ollama run {model}",
-        f"curl{key} {url}/api/generate -d '{body}'",
-        f"OPENAI_BASE_URL={url}/v1        # for programs that speak OpenAI",
+    common.next(*_next_lines(url, names[0] if names else "MODEL", key_file))
+
+
+def _next_lines(url: str, model: str, key_file: Path | None) -> tuple[str, ...]:
+    """Each works as it stands. Ollama's own command sends no key; its libraries do, and
+    OpenAI's want one even where none is needed."""
+    host, body = url.removeprefix("http://"), f'{{"model": "{model}", "prompt": "Hi!"}}'
+    ask = f"{url}/api/generate -d {shlex.quote(body)}"
+    openai = f"OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY="
+    if key_file is None:
+        return (
+            f"OLLAMA_HOST={host} ollama run {model}",
+            f"curl {ask}",
+            f"{openai}none   # for programs that speak OpenAI",
+        )
+    key = f"$(cat {shlex.quote(str(key_file))})"
+    return (
+        f'curl -H "Authorization: Bearer {key}" {ask}',
+        f'{openai}"{key}"   # for programs that speak OpenAI',
+        f'OLLAMA_HOST={host} OLLAMA_API_KEY="{key}"   # for Ollama\'s libraries',
     )

@@ -153,7 +153,7 @@ def peers(common: Common) -> None:
     """
     answers = run(_ask_all(common.home, "/peers"))
     if not answers:
-        raise MeshError(NOTHING_RUNS.format(home=common.home))
+        raise _nothing_runs(common.home)
     rows = [
         {"by": one.role, "pid": one.pid, **row}
         for one, answer in answers
@@ -168,6 +168,14 @@ def peers(common: Common) -> None:
         common.hint("meshllm invite")
         return
     print_table(HEADS, [_peer_row(row) for row in shown])
+
+
+def _nothing_runs(home: Path) -> MeshError:
+    """ConfigError when that is because this node is in no mesh."""
+    from meshllm.joining import loaded
+
+    loaded(home).close()
+    return MeshError(NOTHING_RUNS.format(home=home))
 
 
 def _own_id(home: Path) -> str:
@@ -220,7 +228,7 @@ async def _logs(common: Common, *, follow: bool) -> None:
 
     found = control.running(common.home)
     if not found:
-        raise MeshError(NOTHING_RUNS.format(home=common.home))
+        raise _nothing_runs(common.home)
     if not follow:
         lines = [
             (one, line) for one in found for line in await control.ask(one, "/logs")

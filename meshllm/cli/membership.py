@@ -166,10 +166,15 @@ def join(common: Common, link: str) -> None:
     who = joined.admission
     lines = [f"This node is {who.name!r}, {who.role.value} of the mesh {joined.mesh}."]
     if joined.is_provisional and who.until is not None:
+        then = (
+            "its membership comes"
+            if joined.promised is who.role
+            else f"it becomes a {joined.promised.value}"
+        )
         lines = [
             f"This node is {who.name!r} in the mesh {joined.mesh}, provisionally and as"
-            f" a guest until {_day(who.until)}: it becomes a {joined.promised.value} as"
-            " soon as a node of the mesh's owner is online."
+            f" a guest until {_day(who.until)}: {then} as soon as a node of the mesh's"
+            " owner is online."
         ]
     if joined.problem is not None:
         lines.append(f"The server does not know yet: {joined.problem}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ NO_MODEL = {
     "--health-port",
     type=PORT,
     metavar="PORT",
-    help="Serve /health and /ready here.",
+    help="Serve /health, /ready and /metrics here.",
 )
 @click.option("--no-lan", is_flag=True, help="Do not offer them to the local network.")
 @click.option("--peer", multiple=True, metavar="ADDRESS", help="Not yet.")
@@ -91,6 +92,8 @@ async def _share(
     direct_only: bool,
 ) -> None:
     from meshllm.backends.find import open_backend
+    from meshllm.facts import measure, of_node
+    from meshllm.metrics import Metrics
     from meshllm.probes import probe_port
 
     if peer:
@@ -125,7 +128,9 @@ async def _share(
         )
         health = None
         if health_port is not None:
-            probes = probe_port(health_port, node.mesh.health, host.ready)
+            metrics = Metrics(partial(of_node, node))
+            measure(host, metrics)
+            probes = probe_port(health_port, node.mesh.health, host.ready, metrics)
             health = await stack.enter_async_context(probes)
         _say_ready(common, node, host, health)
         await signals.wait()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from meshllm.routing.seam import Mesh
 
 TEXT = "text/plain; charset=utf-8"
 REQUEST_ID = "Meshllm-Request-Id"
+RETRY_AFTER = "5"  # seconds: by then a slot may be free, or another gateway listen here
 # Programs read our headers across origins too.
 EXPOSED = "Meshllm-Request-Id, Meshllm-Provider, Meshllm-Path, Server-Timing"
 # openai-python repeats 408, 409, 429 and 5xx. These began work or would fail again.
@@ -26,6 +28,10 @@ class Call:
     mesh: Mesh
     id: str
     uptime_s: float  # of the gateway
+    metrics: Callable[[], web.Response]
+    began_at: float = field(default_factory=time.monotonic)
+    first_at: float | None = None  # when the first byte of a provider's answer came
+    has_broken_off: bool = False
     has_key: bool = False
     path: str = field(init=False)
     api: Api = field(init=False)
@@ -41,6 +47,10 @@ class Call:
         self.headers["Access-Control-Allow-Origin"] = origin
         self.headers["Access-Control-Expose-Headers"] = EXPOSED
         self.headers["Vary"] = "Origin"
+
+    def watch(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same chunks; notes when the first one comes."""
+        return _Watched(self, chunks)
 
     def reply(
         self, body: bytes, content_type: str = JSON, status: int = 200
@@ -78,3 +88,22 @@ class Call:
             response.headers["WWW-Authenticate"] = "Bearer"
         response.headers.update(headers or {})
         return response
+
+
+class _Watched(AsyncIterator[bytes]):
+    """Steps aside after the first chunk: a generator around the answer would cost at
+    each of them."""
+
+    def __init__(self, call: Call, chunks: AsyncIterator[bytes]) -> None:
+        self._call = call
+        self._chunks = chunks
+        self._next: Callable[[], Awaitable[bytes]] = self._first
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._next()
+
+    async def _first(self) -> bytes:
+        self._next = self._chunks.__anext__
+        chunk = await self._next()
+        self._call.first_at = time.monotonic()
+        return chunk

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from meshllm.dialects import BadRequest, model_of, parse_request, stream_error
 from meshllm.errors import BackendError, MeshError
-from meshllm.gateway.call import REQUEST_ID, Call
+from meshllm.gateway.call import REQUEST_ID, RETRY_AFTER, Call
 from meshllm.gateway.pins import split_pin
 from meshllm.gateway.records import ENDS, Records
 from meshllm.routing.seam import Answer, Ask
@@ -107,7 +107,7 @@ async def _relay(call: Call, answer: Answer) -> web.StreamResponse:
         _describe(call, answer)
         content_type = _safe_type(answer.content_type)
         media_type = content_type.partition(";")[0].lower()
-        chunks = aiter(answer)
+        chunks = call.watch(aiter(answer))
         if media_type in ENDS:
             return await _stream(call, answer.status, content_type, chunks)
         return await _whole(call, answer.status, content_type, chunks)
@@ -120,6 +120,8 @@ def _describe(call: Call, answer: Answer) -> None:
     if timing:
         call.headers["Server-Timing"] = timing
     call.headers["X-Content-Type-Options"] = "nosniff"
+    if answer.status == 503:  # all slots and the line are full
+        call.headers["Retry-After"] = RETRY_AFTER
     if not 200 <= answer.status <= 599 or answer.status in (204, 304):
         raise BackendError(f"The provider answered with status {answer.status}.")
 
@@ -149,6 +151,7 @@ async def _stream(
             if whole:
                 await response.write(whole)
     except MeshError as exc:
+        call.has_broken_off = True
         log.info("request %s broke off: %s", call.id, exc)
         if records.is_torn:
             return _break_off(call, response)
@@ -177,6 +180,7 @@ async def _whole(
         async for chunk in chunks:
             await response.write(chunk)
     except MeshError as exc:
+        call.has_broken_off = True
         log.info("request %s broke off: %s", call.id, exc)
         return _break_off(call, response)
     await response.write_eof()

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from meshllm.errors import ConfigError
+from meshllm.store import read_secret
 
 DEFAULT_PORT = 11434  # Ollama's: programs find us where they look for it
 KEY_FILE_LIMIT = 4096  # bytes; a longer file is hardly a key
@@ -70,16 +71,33 @@ def is_loopback(host: str) -> bool:
 
 def _read_key(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            key = file.read(KEY_FILE_LIMIT + 1).decode("ascii").strip()
-    except OSError as exc:
+        data = read_secret(path, KEY_FILE_LIMIT)
+    except FileNotFoundError:
         raise ConfigError(
-            f"The API key file {path} cannot be read: {exc.strerror}."
-        ) from exc
+            f"There is no API key file {path}. Write a long random key into it, on one "
+            "line, for you alone to read (`chmod 600`)."
+        ) from None
+    if len(data) > KEY_FILE_LIMIT:
+        raise ConfigError(
+            f"{path} is larger than {KEY_FILE_LIMIT} bytes: it holds no API key."
+        )
+    if not data.strip():
+        raise ConfigError(
+            f"{path} is empty. Write a long random key into it, on one line."
+        )
+    try:
+        key = data.decode("ascii").strip()
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"The API key in {path} must be plain ASCII.") from exc
-    if not key or len(key) > KEY_FILE_LIMIT or any(not c.isprintable() for c in key):
-        raise ConfigError(f"{path} must hold one line, the API key.")
+        raise ConfigError(
+            f"{path} is no text: the API key is one line of plain ASCII."
+        ) from exc
+    lines = len(key.splitlines())
+    if lines > 1:
+        raise ConfigError(f"{path} holds {lines} lines: the API key is only one.")
+    if not key.isprintable():
+        raise ConfigError(
+            f"{path} holds control characters: the API key is one line of plain ASCII."
+        )
     return key
 
 

@@ -17,11 +17,14 @@ PROBE_BYTES = 1024
 PORTS_TRIED = 100
 
 
-async def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
-    """The error of a bind as a sentence that says what to do."""
+async def cannot_listen(
+    host: str, port: int, error: OSError, *, has_key: bool = False
+) -> ConfigError:
+    """The error of a bind as a sentence that says what to do. `has_key`: programs must
+    send one, which `ollama` itself never does."""
     match error.errno:
         case errno.EADDRINUSE:
-            return await _taken(host, port)
+            return await _taken(host, port, has_key=has_key)
         case errno.EACCES:
             return ConfigError(
                 f"Port {port} is reserved by the system. Choose one above 1023 with "
@@ -38,15 +41,15 @@ async def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
     )
 
 
-async def _taken(host: str, port: int) -> ConfigError:
+async def _taken(host: str, port: int, *, has_key: bool) -> ConfigError:
     here = reachable(host)
     who = await _who_answers(here, port)
     free = _free_port(host, port)
     if free is None:
         return ConfigError(f"Port {port} is in use{who}, and so are the next ones.")
+    then = "" if has_key else f", then `OLLAMA_HOST={address(here, free)}`"
     return ConfigError(
-        f"Port {port} is in use{who}. Try `meshllm gateway --port {free}`, then "
-        f"`OLLAMA_HOST={address(here, free)}`."
+        f"Port {port} is in use{who}. Try `meshllm gateway --port {free}`{then}."
     )
 
 

@@ -62,6 +62,10 @@ async def _ready(call: Call) -> web.Response:
     return call.adopt(health.ready(call.request, is_ready, {"why": why}))
 
 
+async def _metrics(call: Call) -> web.Response:
+    return call.adopt(call.metrics())
+
+
 async def _admin(call: Call) -> web.Response:
     return call.error(
         403,
@@ -77,6 +81,7 @@ ROUTES: Mapping[str, Methods] = {
     "/": {"GET": _root, "HEAD": _root},
     "/health": {"GET": _health, "HEAD": _health},
     "/ready": {"GET": _ready, "HEAD": _ready},
+    "/metrics": {"GET": _metrics},
     "/api/version": {"GET": _version, "HEAD": _version},
     "/api/tags": {"GET": _tags, "HEAD": _tags},
     "/api/ps": {"GET": running},

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import secrets
 import socket
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -13,9 +15,13 @@ from aiohttp import web
 from meshllm.dialects import BadRequest
 from meshllm.errors import Code, MeshError, NotAllowed, StreamReset
 from meshllm.gateway import guards, routes
-from meshllm.gateway.call import Call
+from meshllm.gateway.call import RETRY_AFTER, Call
+from meshllm.gateway.idle import Idle
+from meshllm.gateway.meter import Meter
 from meshllm.gateway.options import Options
 from meshllm.gateway.ports import address, cannot_listen, reachable
+from meshllm.health import NamedServer
+from meshllm.metrics import Fact, Facts
 from meshllm.routing.seam import Mesh, NoRoute
 
 log = logging.getLogger(__name__)
@@ -24,17 +30,24 @@ KEEP_ALIVE_S = 120.0  # programs pool connections and wonder at resets when we a
 # After a refusal the program may still be sending its body: we read on that long, so
 # that it sees the refusal and not a reset.
 LINGER_S = 2.0
-RETRY_AFTER_S = 5  # by then another gateway may listen here
+LOOK_S = 1.0  # how often connections are looked at that say nothing
 
 
 class Gateway:
-    """Serves `mesh` as Ollama and OpenAI from `start()` to `stop()`."""
+    """Serves `mesh` as Ollama and OpenAI from `start()` to `stop()`.
 
-    def __init__(self, mesh: Mesh, options: Options) -> None:
+    `facts` are what /metrics tells of the node behind it.
+    """
+
+    def __init__(self, mesh: Mesh, options: Options, facts: Facts = tuple) -> None:
         self._mesh = mesh
+        self._facts = facts
+        self._meter = Meter(self._all_facts)
         self._options = options
         self._own_names = _own_names()
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: dict[asyncio.Task[Any], Call] = {}
+        self._idle = Idle[Any]()
+        self._looking: asyncio.Task[None] | None = None
         self._runner: web.ServerRunner | None = None
         self._started_at = 0.0
         self._is_draining = False
@@ -46,7 +59,7 @@ class Gateway:
         Raises ConfigError when it cannot listen there.
         """
         loop = asyncio.get_running_loop()
-        server = web.Server(
+        server = NamedServer(
             self._serve,
             handler_cancellation=True,  # a program that hangs up stops the GPU
             access_log=None,
@@ -61,10 +74,12 @@ class Gateway:
             await site.start()
         except OSError as exc:
             await runner.cleanup()
+            options = self._options
             raise await cannot_listen(
-                self._options.host, self._options.port, exc
+                options.host, options.port, exc, has_key=options.api_key is not None
             ) from exc
         self._runner = runner
+        self._looking = loop.create_task(self._look(server), name="idle connections")
         self._is_draining = False
         self._started_at = loop.time()
         port = runner.addresses[0][1]
@@ -84,6 +99,9 @@ class Gateway:
             await asyncio.wait(self._calls, timeout=self._options.drain_s)
         for site in runner.sites:
             await site.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
         assert runner.server is not None
         runner.server.pre_shutdown()
         for call in self._calls:
@@ -95,15 +113,43 @@ class Gateway:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
-        self._calls.add(task)
-        try:
-            return await self._answer(request)
-        finally:
-            self._calls.discard(task)
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._idle.forget(request.protocol)
         uptime_s = asyncio.get_running_loop().time() - self._started_at
-        call = Call(request, self._mesh, secrets.token_hex(16), uptime_s)
+        id = secrets.token_hex(16)
+        call = Call(request, self._mesh, id, uptime_s, self._meter.page)
+        self._calls[task] = call
+        response: web.StreamResponse | None = None
+        try:
+            response = await self._answer(call)
+            return response
+        finally:
+            self._meter.note(call, response, time.monotonic())
+            del self._calls[task]
+            self._idle.forget(request.protocol)
+
+    async def _look(self, server: web.Server) -> None:
+        """As long as we listen: cut what holds a file descriptor and asks nothing."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(LOOK_S)
+            waiting: dict[Any, int | None] = dict.fromkeys(server.connections)
+            for call in self._calls.values():
+                content = call.request.content
+                if content.is_eof():
+                    waiting.pop(call.request.protocol, None)
+                else:
+                    waiting[call.request.protocol] = content.total_bytes
+            for connection in self._idle.due(waiting, clock()):
+                if connection.transport is not None:
+                    connection.transport.abort()
+
+    def _all_facts(self) -> Iterator[Fact]:
+        text = "Requests under way, this one included."
+        yield Fact("meshllm_requests_running", text, len(self._calls))
+        yield from self._facts()
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        request = call.request
         try:
             refused = self._guard(call) or self._refuse_while_draining(call)
             return refused or await routes.answer(call)
@@ -127,9 +173,9 @@ class Gateway:
         return response
 
     def _refuse_while_draining(self, call: Call) -> web.Response | None:
-        if not self._is_draining or call.path == "/health":
+        if not self._is_draining or call.path in ("/health", "/metrics"):
             return None
-        retry = {"Retry-After": str(RETRY_AFTER_S)}
+        retry = {"Retry-After": RETRY_AFTER}
         text = "This gateway is shutting down."
         response = call.error(503, text, "draining", retry)
         response.force_close()

@@ -70,6 +70,11 @@ class Host:
                 log.info("models: %s", ", ".join(m.name for m in self.models) or "none")
                 self.on_models()
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the model server answered when it was last asked."""
+        return self._is_up
+
     def recheck(self) -> None:
         """Rights have changed: end the sessions that have none any more."""
         self.sessions.recheck(self._recheck)

@@ -6,6 +6,7 @@ First come, first served. A waiter that is cancelled leaves the line at once.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,9 @@ class Slots:
         self.parallel = parallel
         self.queue = queue
         self.running = 0
+        self.refused = 0
+        self.on_waited: Callable[[float], None] = lambda seconds: None
+        self.on_ran: Callable[[float], None] = lambda seconds: None
         self._waiting: OrderedDict[asyncio.Future[None], Callable[[int], None]] = (
             OrderedDict()
         )
@@ -31,10 +35,14 @@ class Slots:
     @asynccontextmanager
     async def take(self, on_position: Callable[[int], None]) -> AsyncIterator[None]:
         """A slot for as long as the block runs. `on_position` hears 1, 2, … in line."""
+        asked_at = time.monotonic()
         await self._enter(on_position)
+        began_at = time.monotonic()
+        self.on_waited(began_at - asked_at)
         try:
             yield
         finally:
+            self.on_ran(time.monotonic() - began_at)
             self._leave()
 
     async def _enter(self, on_position: Callable[[int], None]) -> None:
@@ -42,6 +50,7 @@ class Slots:
             self.running += 1
             return
         if len(self._waiting) >= self.queue:
+            self.refused += 1
             raise NotAllowed(
                 "server busy, please try again.  maximum pending requests exceeded",
                 Code.BUSY,

@@ -85,6 +85,10 @@ class Links:
                 raise
             raise PeerGone(f"{provider.name} has left the mesh.") from None
 
+    @property
+    def links(self) -> list[Link]:
+        return [held.link for held in self._all()]
+
     def peek(self, id: PeerId) -> Link | None:
         held = self._held.get(id)
         return held.link if held is not None and held.link.is_active else None
@@ -129,8 +133,7 @@ class Links:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         text = "The client has ended."
-        links = [held.link for held in self._all()]
-        await asyncio.gather(*(link.close(Code.CANCELLED, text) for link in links))
+        await asyncio.gather(*(link.close(Code.CANCELLED, text) for link in self.links))
 
     def _all(self) -> list[_Held]:
         return [*self._held.values(), *self._replaced]

@@ -28,9 +28,10 @@ from meshllm.protocol.exchange import (
     ResponseHead,
     encode_head,
 )
-from meshllm.routing.choose import find_model, order
+from meshllm.routing.candidates import RETRY_AFTER_S, candidates
+from meshllm.routing.choose import order
 from meshllm.routing.links import Links
-from meshllm.routing.roster import Provider, Roster, Trust, pinned
+from meshllm.routing.roster import Provider, Roster, Trust
 from meshllm.routing.seam import Answer, Ask, Holder, Listed, NoRoute
 from meshllm.transport.link import Link, Stream
 from meshllm.trust.keys import PeerId
@@ -38,7 +39,6 @@ from meshllm.trust.keys import PeerId
 log = logging.getLogger(__name__)
 
 WRITE_BYTES = 65_536
-RETRY_AFTER_S = 5
 
 # Whom a question was put to, by id and connection: after a restart it is another.
 Tried: TypeAlias = set[tuple[PeerId, bytes]]
@@ -100,7 +100,7 @@ class MeshRouter:
 
     def models(self) -> list[Listed]:
         found: dict[str, tuple[Model, list[Holder]]] = {}
-        for provider in self._trusted():
+        for provider in self.providers:
             link = self._links.peek(provider.id)
             path = link.wire.carrier.kind if link and link.wire else None
             holder = Holder(str(provider.id), provider.name, path)
@@ -150,58 +150,22 @@ class MeshRouter:
 
     def health(self) -> dict[str, Any]:
         return self._state() | {
-            "providers": len(self._trusted()),
+            "providers": len(self.providers),
             "models": [model.name for model in self.models()],
         }
 
     def ready(self) -> tuple[bool, str]:
-        if any(provider.models for provider in self._trusted()):
+        if any(provider.models for provider in self.providers):
             return True, "ready"
         return False, "No provider with a model is in the mesh now."
 
-    def _trusted(self) -> list[Provider]:
+    @property
+    def providers(self) -> list[Provider]:
+        """Those that are here and trusted with a prompt."""
         return [p for p in self._roster.providers if self._trust.covers(p)]
 
     def _candidates(self, ask: Ask) -> list[Provider]:
-        providers = self._trusted()
-        if ask.provider is not None:
-            providers = pinned(providers, ask.provider)
-            if not providers:
-                raise NoRoute(
-                    404,
-                    f"no provider '{ask.provider}' is in the mesh now; "
-                    "`meshllm peers` lists those that are",
-                    "provider_not_found",
-                )
-        if ask.model is not None:
-            name = ask.model
-            holders = [p for p in providers if find_model(p, name)]
-            if not holders and not providers:
-                raise NoRoute(
-                    503,
-                    "No provider is in the mesh now. On the machine with the models: "
-                    "`meshllm share`.",
-                    "no_provider",
-                    RETRY_AFTER_S,
-                )
-            if not holders and self._roster.knows(name):
-                raise NoRoute(
-                    503,
-                    f"model '{name}' is away: no provider that has it is in the mesh "
-                    "now",
-                    "no_provider",
-                    RETRY_AFTER_S,
-                )
-            if not holders:
-                raise NoRoute(
-                    404,
-                    f"model '{name}' not found, try pulling it first on a provider",
-                    "model_not_found",
-                )
-            return holders
-        if not providers:
-            raise NoRoute(503, "No provider is in the mesh now.", None, RETRY_AFTER_S)
-        return providers
+        return candidates(self.providers, ask.model, ask.provider, self._roster.knows)
 
     async def _ask_one(
         self, provider: Provider, ask: Ask, tried: Tried

@@ -14,9 +14,9 @@ from meshllm.cli.root import root
 from meshllm.identity import RootKey
 
 
-def run(home: Path, *words: str) -> Result:
+def run(home: Path, *words: str, code: int = 0) -> Result:
     done = CliRunner().invoke(root, ["--home", str(home), *words])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code, done.output
     return done
 
 
@@ -97,6 +97,17 @@ def test_an_offline_link_joins_without_any_server(anna: Path, tmp_path: Path) ->
     status = document(tmp_path / "ben", "status")
     assert (status["role"], status["provisional"]) == ("guest", True)
     assert status["mesh"] == document(anna, "status")["mesh"]
+
+
+def test_a_guest_is_not_told_that_it_becomes_more(anna: Path, tmp_path: Path) -> None:
+    link = document(anna, "invite", "--name", "gus")["link"]
+    done = run(tmp_path / "gus", "join", link)
+    assert "provisionally and as a guest" in done.stdout
+    assert ": its membership comes as soon as" in done.stdout
+    refused = run(tmp_path / "gus", "share", code=1)
+    assert refused.stdout == ""
+    assert "its invitation was for a guest" in refused.stderr
+    assert "`--role member`" in refused.stderr
 
 
 def test_the_limits_of_an_invitation_are_in_the_card(

@@ -32,6 +32,9 @@ def run(home: Path, *words: str) -> Result:
         ["chat"],
         ["models"],
         ["status"],
+        ["peers"],
+        ["logs"],
+        ["logs", "-f"],
         ["invite"],
         ["leave"],
     ],
@@ -132,6 +135,27 @@ def test_an_empty_turn_secret_is_refused(home: Path, tmp_path: Path) -> None:
     words = ("--turn", "turn:r.example", "--turn-secret-file", str(secret))
     done = run(home, "signal", *words)
     assert (done.exit_code, "is empty" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "said"),
+    [
+        (["chat", "model", ""], b"", "The prompt is empty: say what to ask"),
+        (["chat", "model", " \n"], b"", "The prompt is empty"),
+        (["chat", "model", "\udcff"], b"", "The prompt is not UTF-8 text."),
+        (["demo", "--once", ""], b"", "The prompt is empty"),
+        (["chat", "model", "-"], b"", "Nothing came on stdin to ask. Pipe a question"),
+        (["chat", "-"], b" \n", "Nothing came on stdin to ask."),
+        (["chat", "-"], b"caf\xe9", "What came on stdin is not UTF-8 text."),
+    ],
+)
+def test_a_prompt_that_asks_nothing_is_wrong_usage(
+    home: Path, words: list[str], stdin: bytes, said: str
+) -> None:
+    run(home, "init")
+    done = CliRunner().invoke(root, ["--home", str(home), *words], input=stdin)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"Error: {said}" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["7", "d", "0d", "-1d", "7y", "7 d", ""])

@@ -17,7 +17,10 @@ from meshllm.cli.root import COMMANDS, commands, root
 from meshllm.errors import ConfigError, MeshError
 
 # Each costs a tenth of a second or more, or 50 MB.
-HEAVY = "{'aiortc', 'av', 'aiohttp', 'rich', 'uvloop', 'cryptography', 'signaling.hub'}"
+HEAVY = (
+    "{'aiortc', 'av', 'aiohttp', 'rich', 'uvloop', 'cryptography', 'signaling.hub', "
+    "'prometheus_client'}"
+)
 LOADED = """
 import sys
 HEAVY = {heavy}

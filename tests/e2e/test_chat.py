@@ -167,9 +167,17 @@ async def test_an_unknown_command_and_an_error_do_not_end_it(
     await terminal.shows(">>> ")
     terminal.type("/modle x\n")
     await terminal.shows("There is no /modle.")
-    terminal.type("/model nothing\nhi\n")
-    await terminal.shows("model 'nothing' not found")
+    terminal.type("/model nothing\n")
+    await terminal.shows(
+        "No provider has nothing. In the mesh: llama3.2:latest. "
+        "You still talk to llama3.2:latest."
+    )
+    ollama.script_json("/api/chat", {"error": "out of memory"}, 500)
     terminal.type("/model llama3.2\nhi\n")
+    await terminal.shows("out of memory")
+    terminal.type("/model\n")
+    await terminal.shows("llama3.2\r\n")
+    terminal.type("hi\n")
     await terminal.shows(HELLO)
 
 
@@ -180,6 +188,14 @@ async def test_lines_from_a_pipe_are_a_conversation_too(
     assert [line["text"] for line in done.lines] == [HELLO, HELLO]
     asked = (await ollama.seen("/api/chat", 2)).json
     assert [m["content"] for m in asked["messages"]] == ["one", HELLO, "two"]
+
+
+async def test_a_line_that_is_no_text_is_passed_over(
+    anna: Commands, ollama: ScriptedOllama
+) -> None:
+    done = await anna.run("anna", "chat", "--json", stdin=b"caf\xe9\nhi\n")
+    assert [line["text"] for line in done.lines] == [HELLO]
+    assert "not UTF-8 text" in done.err
 
 
 async def test_a_dash_reads_one_prompt_from_stdin(

@@ -14,6 +14,7 @@ import pytest
 
 from meshllm.errors import BackendError
 from tests.fakes.commands import Commands, Serving
+from tests.fakes.scraped import scraped
 from tests.fakes.scripted_ollama import ScriptedOllama, chat_end, chat_line
 from tests.fakes.scripted_openai import MODEL, ScriptedOpenAI, chat_says
 
@@ -179,6 +180,7 @@ async def test_the_setup_link_makes_one_mesh(meshllm: Commands) -> None:
     hub = await found(meshllm)
     second = await meshllm.run("eve", "init", str(hub.said["link"]), code=1)
     assert second.err.count("\n") == 1
+    assert "takes a new mesh only by its one-time setup link" in second.err
     assert not (meshllm.home("eve") / "mesh.json").exists()
     assert not (meshllm.home("eve") / "root.key").exists()
 
@@ -284,10 +286,10 @@ async def test_one_cannot_leave_a_mesh_that_one_serves(
     assert "in no mesh" in (await meshllm.run("anna", "status", code=1)).err
 
 
-async def test_health_port_answers_probes(
+async def test_health_ports_answer_probes_and_scrapes(
     meshllm: Commands, ollama: ScriptedOllama
 ) -> None:
-    await found(meshllm)
+    hub = await found(meshllm)
     provider = await meshllm.start(
         "anna", "share", "--url", ollama.url, "--health-port", "0"
     )
@@ -296,3 +298,17 @@ async def test_health_port_answers_probes(
         session.get(f"{provider.said['health']}/ready") as response,
     ):
         assert (response.status, response.headers["Server"]) == (200, "meshllm")
+        gateway = await meshllm.start("anna", "gateway", "--port", "0")
+        await ask(gateway)
+        pages = []
+        for url in (provider.said["health"], gateway.url, hub.url):
+            async with session.get(f"{url}/metrics") as response:
+                pages.append(scraped(await response.text()))
+    shared, asked, hub_page = pages
+    assert shared["meshllm_slot_seconds_count"] == 1
+    assert shared["meshllm_queue_seconds_count"] == 1
+    assert shared["meshllm_sessions{path=host,peer=client}"] == 1
+    assert asked["meshllm_requests_total{api=ollama,status=2xx}"] == 1
+    assert asked["meshllm_sessions{path=host,peer=provider}"] == 1
+    assert hub_page["meshllm_hub_members"] == 2
+    assert hub_page["meshllm_hub_introductions_total"] >= 2

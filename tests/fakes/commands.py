@@ -82,7 +82,7 @@ class Commands:
         return Serving(child, said)
 
     async def run(
-        self, home: str, *words: str, stdin: str = "", code: int | None = 0
+        self, home: str, *words: str, stdin: str | bytes = "", code: int | None = 0
     ) -> Done:
         """A command that ends, and must end with `code`."""
         process = await asyncio.create_subprocess_exec(
@@ -95,9 +95,10 @@ class Commands:
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **self.env},
         )
+        typed = stdin.encode() if isinstance(stdin, str) else stdin
         try:
             async with asyncio.timeout(READY_S):
-                out, err = await process.communicate(stdin.encode())
+                out, err = await process.communicate(typed)
         finally:
             if process.returncode is None:
                 process.kill()

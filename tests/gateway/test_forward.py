@@ -120,6 +120,15 @@ async def test_an_error_of_the_provider_keeps_its_status_and_text(
     assert got.headers["Meshllm-Provider"] == ANN.id
 
 
+async def test_a_provider_that_is_busy_says_when_to_come_again(
+    client: httpx.AsyncClient, mesh: MemoryMesh
+) -> None:
+    for path in ("/api/chat", "/v1/chat/completions"):
+        mesh.replies = [MemoryAnswer("application/json", [b"{}"], status=503)]
+        answer = await client.post(path, json=QUESTION)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
 async def test_headers_come_with_the_head_of_the_answer_not_with_its_first_byte(
     client: httpx.AsyncClient, mesh: MemoryMesh
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -142,6 +143,27 @@ async def test_probes_need_no_key_and_learn_nothing_about_the_node() -> None:
         assert (await client.get("/health", headers=bearer)).json()["peers"] == 2
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_400_and_the_answer_names_us(
+    gateway: Gateway, garbage: bytes
+) -> None:
+    port = int(gateway.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(garbage)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert b"\r\nServer: meshllm\r\n" in answer
+
+
 async def test_allow_from_lets_this_machine_in() -> None:
     options = Options(host="0.0.0.0", port=0, allow_from=(ip_network("10.0.0.0/8"),))
     gateway = Gateway(MemoryMesh(LLAMA), options)
@@ -233,6 +255,13 @@ async def test_where_another_gateway_listens_it_says_so(gateway: Gateway) -> Non
     assert message.startswith(
         f"Port {port} is in use (another meshllm answers there). Try "
     )
+
+
+async def test_with_a_key_it_names_no_program_that_sends_none(gateway: Gateway) -> None:
+    port = int(gateway.url.rpartition(":")[2])
+    with pytest.raises(ConfigError) as error:
+        await Gateway(MemoryMesh(), Options(port=port, api_key="k")).start()
+    assert re.search(r"Try `meshllm gateway --port \d+`\.$", str(error.value))
 
 
 async def test_an_address_of_another_machine_is_a_clear_error() -> None:

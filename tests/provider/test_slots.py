@@ -62,6 +62,7 @@ async def test_beyond_the_line_is_busy() -> None:
         async with slots.take(lambda position: None):
             pass
     assert refused.value.code is Code.BUSY
+    assert slots.refused == 1
     await runs.end()
     await waits.end()
 
@@ -92,6 +93,24 @@ async def test_a_slot_given_to_a_waiter_in_the_moment_it_is_cancelled_passes_on(
     await stays.runs.wait()
     await stays.end()
     assert (slots.running, slots.waiting) == (0, 0)
+
+
+async def test_who_waited_and_who_ran_is_told_in_seconds() -> None:
+    slots = Slots(parallel=1, queue=8)
+    waited: list[float] = []
+    ran: list[float] = []
+    slots.on_waited, slots.on_ran = waited.append, ran.append
+    first, second, leaves = Job(slots), Job(slots), Job(slots)
+    await first.runs.wait()
+    await settle()
+    await leaves.cancel()
+    assert (len(waited), len(ran)) == (1, 0)
+    await first.end()
+    await second.runs.wait()
+    await second.end()
+    assert (len(waited), len(ran)) == (2, 2)
+    assert waited[1] > waited[0] >= 0  # the second stood in line
+    assert min(ran) > 0
 
 
 async def test_a_failing_job_gives_its_slot_back() -> None:

@@ -499,7 +499,12 @@ def test_counts_say_how_many_and_not_who(world: World) -> None:
     world.member("bob")
     world.connect()
 
-    assert world.hub.counts() == {"connections": 4, "meshes": 1, "providers": 1}
+    assert world.hub.counts() == {
+        "connections": 4,
+        "members": 2,
+        "meshes": 1,
+        "providers": 1,
+    }
 
 
 def test_a_hub_that_everybody_left_holds_nothing_of_them(world: World) -> None:
@@ -511,7 +516,9 @@ def test_a_hub_that_everybody_left_holds_nothing_of_them(world: World) -> None:
         world.drop(link)
     world.tick(100_000)
 
-    assert world.hub.counts() == {"connections": 0, "meshes": 1, "providers": 0}
+    counts = world.hub.counts()
+    assert (counts["connections"], counts["members"], counts["meshes"]) == (0, 0, 1)
+    assert counts["providers"] == 0
     mesh = world.hub.kept.meshes[world.mesh.id]
     assert (mesh.nodes, mesh.roster, mesh.roster_bytes) == ({}, {}, 0)
     assert not world.hub._addresses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from signaling.kept import Admit
 from signaling.limits import DEFAULT_LIMITS, Rate
 from signaling.server import SignalingServer
 from tests.fakes.hubs import Mesh, conn_of, envelope, id_of, key
+from tests.fakes.scraped import scraped
 from tests.fakes.signaling import identity, register, serve
 
 MESH = Mesh()
@@ -43,7 +45,9 @@ async def get(
 # HTTP
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/v1/signal", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/ready", "/metrics", "/v1/signal", "/nowhere"]
+)
 async def test_every_answer_names_us(tmp_path: Path, path: str) -> None:
     async with serve(tmp_path) as server:
         response, _ = await get(server, path)
@@ -73,6 +77,41 @@ async def test_health_says_how_many(tmp_path: Path) -> None:
         assert text == "OK"
 
 
+async def test_metrics_count_and_name_nobody(tmp_path: Path) -> None:
+    async with serve(tmp_path) as server, aiohttp.ClientSession() as session:
+        await register(server, MESH)
+        async with connected(server, "ann"), logged_in(server, "bob") as bob:
+            stranger = await dial(server, session)
+            await stranger.send_str("{}")
+            await last_word(stranger)
+            await bob.send(id_of("ann"), conn_of("ann"), bytes(4096))
+            with pytest.raises(PeerUnreachable):
+                await bob.send(id_of("eve"), None, bytes(4096))
+            response, text = await get(server, "/metrics")
+
+    assert response.content_type == "text/plain"
+    found = scraped(text)
+    hub = {name.removeprefix("meshllm_hub_"): n for name, n in found.items()}
+    assert hub["connections"] == hub["members"] == 2
+    assert (hub["meshes"], hub["providers"]) == (1, 0)
+    assert hub["logins_total"] == 3  # the mesh's registration was one
+    assert hub["introductions_total"] == 1
+    assert hub["refusals_total{reason=gone}"] == 1
+    assert hub["refusals_total{reason=protocol}"] == 1
+    assert hub["refusals_total{reason=quota}"] == 0
+    for name in ("ann", "bob", "eve", "owner"):
+        assert id_of(name) not in text
+    assert MESH.id not in text
+
+
+def logged_in(
+    server: SignalingServer, name: str
+) -> contextlib.AbstractAsyncContextManager[SignalingClient]:
+    return SignalingClient.once(
+        server.url, server.id, identity(name), chain=MESH.chain(name)
+    )
+
+
 async def test_ready_is_a_status(tmp_path: Path) -> None:
     async with serve(tmp_path) as server:
         response, _ = await get(server, "/ready")
@@ -96,6 +135,17 @@ def test_a_taken_port_is_said_with_a_way_out(tmp_path: Path) -> None:
             )
 
     asyncio.run(main())
+
+
+async def test_a_second_server_of_one_home_is_refused_and_names_the_first(
+    tmp_path: Path,
+) -> None:
+    async with serve(tmp_path):
+        with pytest.raises(ConfigError, match=f"process {os.getpid()}") as refused:
+            await serve(tmp_path).start()
+        assert "--home DIR" in str(refused.value)
+    async with serve(tmp_path):  # the first has let go
+        pass
 
 
 async def test_an_address_that_is_not_ours_is_said(tmp_path: Path) -> None:
