@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from functools import partial
+from types import FrameType, TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from meshllm.cli.running import run
@@ -16,6 +18,35 @@ from meshllm.cli.running import run
 START_S: Final = 1.0
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@contextlib.contextmanager
+def told_of_interrupts(on_interrupt: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C calls `on_interrupt` and is raised at the end; the second one at once.
+
+    By itself it is raised between any two instructions, also those of a lock that is
+    just being taken: nobody could then take that lock any more.
+    """
+    count = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise KeyboardInterrupt
+        on_interrupt()
+
+    former = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    except BaseException:
+        if count == 1:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if count:
+        raise KeyboardInterrupt
 
 
 class Background(Generic[T]):
@@ -37,7 +68,10 @@ class Background(Generic[T]):
     def __enter__(self) -> T:
         try:
             self._thread.start()
-            return self._entered.result()
+            loop, holder = self._up.result()
+            give_up = partial(loop.call_soon_threadsafe, holder.cancel)
+            with told_of_interrupts(give_up):
+                return self._entered.result()
         except BaseException:
             self._end()
             raise
@@ -51,8 +85,7 @@ class Background(Generic[T]):
         self._end()
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Its result. Ctrl-C, which may come at any line here, cancels the work and is
-        raised once it has ended."""
+        """Its result. Ctrl-C cancels the work and is raised once it has ended."""
         loop, _ = self._up.result()
         ended: Future[asyncio.Task[R]] = Future()
         started: list[asyncio.Task[R]] = []
@@ -61,20 +94,13 @@ class Background(Generic[T]):
             started.append(loop.create_task(work))
             started[0].add_done_callback(ended.set_result)
 
-        def cancel() -> None:
-            if started:
-                started[0].cancel()
-            else:
-                work.close()
-                ended.cancel()
+        def cancel() -> None:  # runs after `start`: calls keep their order
+            started[0].cancel()
 
-        try:
-            loop.call_soon_threadsafe(start)
-            return ended.result().result()
-        except KeyboardInterrupt:
-            loop.call_soon_threadsafe(cancel)
-            wait([ended])
-            raise
+        loop.call_soon_threadsafe(start)
+        with told_of_interrupts(lambda: loop.call_soon_threadsafe(cancel)):
+            task = ended.result()
+        return task.result()
 
     def _main(self) -> None:
         try:
