@@ -208,11 +208,12 @@ class Association(RTCSctpTransport):
         if chunks is None:
             run_now(self._handle_data(packet))
             return
+        for chunk in chunks:  # first what somebody waits for
+            if isinstance(chunk, DataChunk) and not self._take(chunk):
+                run_now(super()._receive_data_chunk(chunk))
         for chunk in chunks:
             if isinstance(chunk, SackChunk):
                 run_now(self._receive_sack_chunk(chunk))
-            elif not self._take(chunk):
-                run_now(super()._receive_data_chunk(chunk))
         if self._sack_needed:
             run_now(self._send_sack())
 
