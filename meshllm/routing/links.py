@@ -1,6 +1,7 @@
 """Sessions with providers, kept warm: one each, dialled once however many ask.
 
-A session whose path is lost is given another while somebody waits for it. That a
+Silence is judged here: a session whose path is silent, or lost, is given another while
+somebody waits for it, and whoever can as well ask somebody else is told to. That a
 provider has ended shows in two ways together: the roster no longer lists it as it was
 dialled, and its path is silent; then nobody is kept waiting.
 """
@@ -10,65 +11,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from meshllm.errors import Code, MeshError, PeerGone
+from meshllm.protocol.path import SILENT_S
 from meshllm.protocol.session import Session
 from meshllm.routing.choose import Warmth
+from meshllm.routing.revival import LOOK_S, Dial, Find, Held, Leave, is_same, revive
 from meshllm.routing.roster import Provider
-from meshllm.transport.introduce import Introduced
 from meshllm.transport.link import Link
 from meshllm.trust.keys import PeerId, short
 
 log = logging.getLogger(__name__)
 
-REDIAL_S = 30.0  # how long a lost path is looked for while answers are under way
-REDIAL_PAUSE_S = 1.0
-MISSING_S = 5.0  # a provider may be absent so long: after a restart of the server
 # Longer than the 2 s between two pings, and than SCTP's first repetition after 1 s.
 DOUBT_S = 3.0
 FAILED_S = 10.0  # a provider that could not be reached comes last for so long
-
-Dial = Callable[[Provider], Awaitable[Introduced]]
-Leave = Callable[[], None]
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A session, with the provider as it was dialled."""
-
-    provider: Provider
-    link: Link
-    doubt: asyncio.Task[None] | None = None
-    revival: asyncio.Task[None] | None = None
-    impatient: set[Leave] = field(default_factory=set)
-
-    @property
-    def name(self) -> str:
-        return f"{self.provider.name} ({short(self.provider.id)})"
 
 
 class Links:
     """`dial` makes a path; `find` is the roster."""
 
-    def __init__(self, dial: Dial, find: Callable[[PeerId], Provider | None]) -> None:
+    def __init__(self, dial: Dial, find: Find) -> None:
         self._dial = dial
         self._find = find
-        self._held: dict[PeerId, _Held] = {}
-        self._replaced: set[_Held] = set()  # answers of theirs may still come
+        self._held: dict[PeerId, Held] = {}
+        self._replaced: set[Held] = set()  # answers of theirs may still come
         self._dialling: dict[tuple[PeerId, bytes], asyncio.Task[Link]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_at: dict[PeerId, float] = {}
 
     async def get(self, provider: Provider) -> Link:
-        """A session that is up. PeerUnreachable or NotAllowed: why there is none."""
-        held = self._held.get(provider.id)
-        is_usable = held is not None and not held.link.is_closed
-        if held is not None and is_usable and _same(held.provider, provider):
-            return held.link
+        """A session that is up. PeerUnreachable or NotAllowed: why there is none.
+
+        Whoever cancels this leaves the dialling to those who ask next.
+        """
+        if (link := self.warm(provider)) is not None:
+            return link
         key = (provider.id, provider.announcement.conn)
         dialling = self._dialling.get(key)
         if dialling is None:
@@ -76,7 +57,7 @@ class Links:
                 self._connect(provider), name=f"dial {short(provider.id)}"
             )
             self._dialling[key] = dialling
-            dialling.add_done_callback(lambda _: self._dialling.pop(key, None))
+            dialling.add_done_callback(lambda task: self._dialled(key, task))
         # One asker that goes away must not take the connection from the others.
         try:
             return await asyncio.shield(dialling)
@@ -84,6 +65,13 @@ class Links:
             if not dialling.cancelled():
                 raise
             raise PeerGone(f"{provider.name} has left the mesh.") from None
+
+    def warm(self, provider: Provider) -> Link | None:
+        """The session with this very process, if there is one."""
+        held = self._held.get(provider.id)
+        if held is None or held.link.is_closed or not is_same(held.provider, provider):
+            return None
+        return held.link
 
     @property
     def links(self) -> list[Link]:
@@ -99,15 +87,17 @@ class Links:
         link = self.peek(id)
         if link is None or link.wire is None:
             return Warmth(failed_lately=failed)
+        if link.silence_s >= SILENT_S:
+            return Warmth(False, link.load, failed_lately=True)
         return Warmth(True, link.load, link.wire.path.rtt_s or 0.0, failed)
 
     def note_failure(self, id: PeerId) -> None:
-        """It is reached and cannot answer, its model server is down: it comes last."""
+        """It is not reached, or cannot answer: for a while it comes last."""
         self._failed_at[id] = asyncio.get_running_loop().time()
 
     @contextmanager
     def impatient(self, link: Link, leave: Leave) -> Iterator[None]:
-        """Within, `leave` is called when the path is lost and not soon found again."""
+        """Within, `leave` is called, again and again, while the provider is silent."""
         held = next((h for h in self._all() if h.link is link), None)
         if held is None:
             yield
@@ -135,12 +125,12 @@ class Links:
         text = "The client has ended."
         await asyncio.gather(*(link.close(Code.CANCELLED, text) for link in self.links))
 
-    def _all(self) -> list[_Held]:
+    def _all(self) -> list[Held]:
         return [*self._held.values(), *self._replaced]
 
-    def _is_listed(self, held: _Held) -> bool:
+    def _is_listed(self, held: Held) -> bool:
         latest = self._find(held.provider.id)
-        return latest is not None and _same(latest, held.provider)
+        return latest is not None and is_same(latest, held.provider)
 
     async def _connect(self, provider: Provider) -> Link:
         try:
@@ -155,11 +145,12 @@ class Links:
             self.note_failure(provider.id)
             raise
         self._failed_at.pop(provider.id, None)
-        held = _Held(provider, link)
+        held = Held(provider, link)
         former = self._held.get(provider.id)
         if former is not None:
             self._replaced.add(former)
         self._held[provider.id] = held
+        held.watch = self._run(self._watch(held))
         link.on_closed = lambda code, text: self._drop(held)
         link.on_going_away = lambda: self._retire(held)
         link.on_detached = lambda reason: self._on_lost(held, reason)
@@ -168,29 +159,45 @@ class Links:
             self.on_roster()
         return link
 
-    def _retire(self, held: _Held) -> None:
+    def _dialled(self, key: tuple[PeerId, bytes], task: asyncio.Task[Link]) -> None:
+        self._dialling.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may have left
+
+    def _retire(self, held: Held) -> None:
         """For no new question; what runs goes on."""
         if self._held.get(held.provider.id) is held:
             del self._held[held.provider.id]
             self._replaced.add(held)
 
-    def _drop(self, held: _Held) -> None:
+    def _drop(self, held: Held) -> None:
         self._retire(held)
         self._replaced.discard(held)
-        if held.doubt is not None:
-            held.doubt.cancel()
+        for task in (held.watch, held.doubt):
+            if task is not None:
+                task.cancel()
 
-    def _on_lost(self, held: _Held, reason: str) -> None:
-        if held.revival is not None and not held.revival.done():
-            return  # a path that it tried was lost too; it goes on
+    def _on_lost(self, held: Held, reason: str) -> None:
         log.info("path to %s lost: %s", held.name, reason)
-        if not held.link.load:
+        if held.link.load:
+            self._seek(held)
+        else:
             self._drop(held)
             held.link.end(Code.GONE, "nobody waits for this session")
-            return
-        held.revival = self._run(self._revive(held))
 
-    async def _doubt(self, held: _Held) -> None:
+    def _seek(self, held: Held) -> None:
+        """Another path. Nothing happens while one is looked for."""
+        if held.revival is None or held.revival.done():
+            held.revival = self._run(self._revive(held))
+
+    async def _watch(self, held: Held) -> None:
+        """While the session lives: its path may be silent long before it is lost."""
+        while True:
+            await asyncio.sleep(max(SILENT_S - held.link.silence_s, LOOK_S))
+            if held.link.silence_s >= SILENT_S and held.link.load:
+                self._seek(held)
+
+    async def _doubt(self, held: Held) -> None:
         """Ends a session whose provider the roster lost, unless it is still heard."""
         link = held.link
         rtt_s = (link.wire.path.rtt_s if link.wire else None) or 0.0
@@ -203,36 +210,12 @@ class Links:
         if not is_heard and not self._is_listed(held) and not link.is_closed:
             self._end(held, "It has left the mesh, and does not answer.")
 
-    async def _revive(self, held: _Held) -> None:
-        """Another path for the streams that wait; none when the provider is gone."""
-        clock = asyncio.get_running_loop().time
-        began = seen_at = clock()
-        why = "No path to it was found."
-        while held.link.load and clock() - began < REDIAL_S:
-            latest = self._find(held.provider.id)
-            if latest is not None and not _same(latest, held.provider):
-                why = "It was started anew."
-                break
-            try:
-                if latest is None:
-                    raise PeerGone("It has left the mesh.")
-                await held.link.start((await self._dial(latest)).wire)
-                log.info("path to %s is back", held.provider.name)
-                return
-            except MeshError as failure:
-                if held.link.is_closed:
-                    return
-                why = str(failure)
-                if not isinstance(failure, PeerGone):
-                    seen_at = clock()
-            if clock() - seen_at >= MISSING_S:
-                break
-            for leave in list(held.impatient):
-                leave()
-            await asyncio.sleep(REDIAL_PAUSE_S)
-        self._end(held, why)
+    async def _revive(self, held: Held) -> None:
+        why = await revive(held, self._dial, self._find)
+        if why is not None:
+            self._end(held, why)
 
-    def _end(self, held: _Held, why: str) -> None:
+    def _end(self, held: Held, why: str) -> None:
         self.note_failure(held.provider.id)
         self._retire(held)
         held.link.end(Code.GONE, f"The provider {held.provider.name} was lost. {why}")
@@ -242,8 +225,3 @@ class Links:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _same(one: Provider, other: Provider) -> bool:
-    """Whether both are the same process of the node."""
-    return one.announcement.conn == other.announcement.conn

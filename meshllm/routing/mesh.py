@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeAlias
-
-import orjson
 
 from meshllm.dialects import Model
 from meshllm.dialects.lists import full_name
@@ -19,67 +17,30 @@ from meshllm.errors import (
     MeshError,
     NotAllowed,
     PeerGone,
-    PeerUnreachable,
     StreamReset,
 )
-from meshllm.protocol.exchange import (
-    HeadReader,
-    RequestHead,
-    ResponseHead,
-    encode_head,
-)
+from meshllm.routing.answers import StreamAnswer, read_head, send, tell_place
 from meshllm.routing.candidates import RETRY_AFTER_S, candidates
 from meshllm.routing.choose import order
 from meshllm.routing.links import Links
+from meshllm.routing.revival import LOOK_S
 from meshllm.routing.roster import Provider, Roster, Trust
 from meshllm.routing.seam import Answer, Ask, Holder, Listed, NoRoute
-from meshllm.transport.link import Link, Stream
+from meshllm.transport.link import Link
 from meshllm.trust.keys import PeerId
 
 log = logging.getLogger(__name__)
 
-WRITE_BYTES = 65_536
+# Longer than connecting takes anywhere but behind the worst of networks; then another
+# provider is asked meanwhile, if one is at hand.
+PATIENCE_S = 4.0
 
 # Whom a question was put to, by id and connection: after a restart it is another.
 Tried: TypeAlias = set[tuple[PeerId, bytes]]
 
 
-class StreamAnswer:
-    """An answer that arrives on a stream."""
-
-    def __init__(
-        self,
-        provider: Provider,
-        link: Link,
-        stream: Stream,
-        head: ResponseHead,
-        rest: bytes,
-        connect_ms: float,
-    ) -> None:
-        self.status = head.status
-        self.content_type = head.type
-        self.provider = str(provider.id)
-        self.path = link.wire.carrier.kind if link.wire else "host"
-        self.timing: Mapping[str, float] = {**head.timing, "connect": connect_ms}
-        if link.wire and link.wire.path.rtt_s is not None:
-            self.timing = {**self.timing, "rtt": link.wire.path.rtt_s * 1000}
-        self._stream = stream
-        self._rest = rest
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._rest:
-            data, self._rest = self._rest, b""
-        else:
-            data = await self._stream.read()
-        if not data:
-            raise StopAsyncIteration
-        return data
-
-    async def aclose(self) -> None:
-        self._stream.reset(Code.CANCELLED, "The program went away.")
+class _NotNow(Exception):
+    """It does not answer now, another could; it may be asked again after that one."""
 
 
 class MeshRouter:
@@ -117,9 +78,15 @@ class MeshRouter:
         failure: NoRoute | None = None
         provider: Provider | None = self._best(self._candidates(ask), tried)
         while provider is not None:
-            tried.add((provider.id, provider.announcement.conn))
+            tried.add(_key(provider))
             try:
                 answer = await self._ask_one(provider, ask, tried)
+            except _NotNow:
+                log.info("%s is silent: another is asked", provider.name)
+                following = self._another(ask, tried)
+                tried.discard(_key(provider))
+                provider = following or self._another(ask, tried)
+                continue
             except MeshError as error:
                 log.info("%s did not answer: %s", provider.name, error)
                 failure = failure or _no_route(provider, error)
@@ -143,8 +110,15 @@ class MeshRouter:
         except NoRoute:
             return None
 
+    def _is_another_at_hand(self, ask: Ask, tried: Tried) -> bool:
+        """Whether somebody else would probably answer at once."""
+        another = self._another(ask, tried)
+        if another is None:
+            return False
+        return not self._links.warmth(another.id).failed_lately
+
     def _best(self, candidates: list[Provider], tried: Tried) -> Provider | None:
-        left = [p for p in candidates if (p.id, p.announcement.conn) not in tried]
+        left = [provider for provider in candidates if _key(provider) not in tried]
         ordered = order(left, {p.id: self._links.warmth(p.id) for p in left})
         return next(iter(ordered), None)
 
@@ -171,56 +145,50 @@ class MeshRouter:
         self, provider: Provider, ask: Ask, tried: Tried
     ) -> StreamAnswer:
         started = time.monotonic()
-        link = await self._links.get(provider)
+        link = self._links.warm(provider) or await self._reach(provider, ask, tried)
         stream = await link.open_stream()
         if ask.on_queue is not None:
-            stream.on_info = partial(_tell_place, ask.on_queue)
+            stream.on_info = partial(tell_place, ask.on_queue)
         connect_ms = (time.monotonic() - started) * 1000
 
+        has_left = False
+
         def leave() -> None:
-            """Nothing was answered yet, and the path is lost: do not wait for it."""
-            if self._another(ask, tried) is not None:
-                stream.reset(Code.GONE, "The path to the provider was lost.")
+            """Nothing was answered yet, and the provider is silent."""
+            nonlocal has_left
+            if self._is_another_at_hand(ask, tried):
+                has_left = True
+                stream.reset(Code.CANCELLED, "Another provider is asked.")
 
         try:
             with self._links.impatient(link, leave):
-                await _send(stream, ask)
-                head, rest = await _read_head(stream)
-        except BaseException:
+                await send(stream, ask)
+                head, rest = await read_head(stream)
+        except BaseException as error:
             stream.reset(Code.CANCELLED, "The program went away.")
+            if has_left and isinstance(error, StreamReset):
+                raise _NotNow from error
             raise
         return StreamAnswer(provider, link, stream, head, rest, connect_ms)
 
-
-def _tell_place(on_queue: Callable[[int], None], json: bytes) -> None:
-    """INFO is advisory: what we do not understand is not for us."""
-    with contextlib.suppress(orjson.JSONDecodeError):
-        match orjson.loads(json):
-            case {"queue": int() as place}:
-                on_queue(place)
-
-
-async def _send(stream: Stream, ask: Ask) -> None:
-    head = RequestHead(
-        id=ask.request_id,
-        method=ask.method,
-        path=ask.path,
-        model=ask.model,
-        type=ask.content_type,
-    )
-    stream.write(encode_head(head))
-    for start in range(0, len(ask.body), WRITE_BYTES):
-        await stream.drain()
-        stream.write(ask.body[start : start + WRITE_BYTES])
-    stream.finish()
+    async def _reach(self, provider: Provider, ask: Ask, tried: Tried) -> Link:
+        """A session with it. When that takes long, and another is at hand: `_NotNow`;
+        the dialling goes on."""
+        reaching = asyncio.create_task(self._links.get(provider))
+        wait_s = PATIENCE_S
+        try:
+            while not (await asyncio.wait([reaching], timeout=wait_s))[0]:
+                if self._is_another_at_hand(ask, tried):
+                    self._links.note_failure(provider.id)
+                    raise _NotNow
+                wait_s = LOOK_S
+            return reaching.result()
+        finally:
+            reaching.cancel()
 
 
-async def _read_head(stream: Stream) -> tuple[ResponseHead, bytes]:
-    reader = HeadReader(ResponseHead)
-    while data := await stream.read():
-        if (found := reader.feed(data)) is not None:
-            return found
-    raise PeerUnreachable("The provider's answer ended before it began.")
+def _key(provider: Provider) -> tuple[PeerId, bytes]:
+    return provider.id, provider.announcement.conn
 
 
 def _may_ask_another(error: StreamReset) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from meshllm.dialects import Model
 from meshllm.errors import Code, MeshError, PeerGone, PeerUnreachable, StreamReset
 from meshllm.provider.sessions import Sessions
-from meshllm.routing import links
+from meshllm.routing import links, revival
 from meshllm.routing.links import Links
 from meshllm.routing.roster import Provider
 from meshllm.transport.introduce import Introduced
@@ -75,7 +75,7 @@ class Street:
 
 @pytest.fixture
 async def street(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Street]:
-    monkeypatch.setattr(links, "REDIAL_PAUSE_S", 0.0)
+    monkeypatch.setattr(revival, "REDIAL_PAUSE_S", 0.0)
     street = Street()
     yield street
     await street.links.close()
@@ -192,7 +192,7 @@ async def test_new_questions_go_to_the_new_process_while_the_old_one_finishes(
 async def test_one_that_is_not_at_the_server_is_looked_for_briefly(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links, "MISSING_S", 0.05)
+    monkeypatch.setattr(revival, "MISSING_S", 0.05)
     link, asked, _ = await street.ask()
     street.error = PeerGone("mia is not connected.")
     cut(link)
