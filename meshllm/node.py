@@ -288,6 +288,7 @@ class Node:
         handlers = SignalingHandlers(
             on_welcome=self._on_welcome,
             on_roster=self._on_roster,
+            on_left=self._on_left,
             on_signal=self._on_signal,
             on_card=self._on_card,
             on_membership=self._on_membership,
@@ -331,6 +332,10 @@ class Node:
             except MeshError as error:
                 log.warning("an announcement was refused: %s", error)
         self.links.on_roster(left)
+
+    def _on_left(self, conn: bytes) -> None:
+        if self.host is not None:
+            self._run(self.host.sessions.look_after(conn), "look after a client")
 
     def _on_signal(self, sender: PeerId, conn: bytes, sealed: bytes) -> None:
         assert self.signaling is not None

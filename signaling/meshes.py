@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from meshllm.protocol.signals import HubMessage, Roster
+from meshllm.protocol.signals import HubMessage, Left, Roster
 from meshllm.trust.admission import Admission
 from meshllm.trust.grants import Revocations, Statement
 from meshllm.trust.keys import PeerId
@@ -74,7 +74,8 @@ class Mesh:
         return old
 
     def leave(self, seat: Seat) -> list[Effect]:
-        """Nothing when another has taken its place."""
+        """Nothing when another has taken its place. Providers are told which conn
+        ended: it may have asked one of them, and be dead."""
         conns = self.nodes.get(seat.id, {})
         if conns.get(seat.conn) is not seat:
             return []
@@ -82,9 +83,10 @@ class Mesh:
         if not conns:
             del self.nodes[seat.id]
         announced = self.roster.get(seat.id)
-        if announced is None or announced.seat is not seat:
-            return []
-        return self.withdraw(seat.id)
+        is_announcing = announced is not None and announced.seat is seat
+        effects = self.withdraw(seat.id) if is_announcing else []
+        left = Left(seat.conn)
+        return effects + [Send(a.seat.link, left) for a in self.roster.values()]
 
     def cards(self) -> tuple[str, ...]:
         return tuple(announced.token for announced in self.roster.values())

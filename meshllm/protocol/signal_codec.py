@@ -137,6 +137,7 @@ _HUB: Final = (
         revocations=nullable(_revocations),
     ),
     _form("roster", s.Roster, joined=_roster, left=listed(read_peer_id, ROSTER_MAX)),
+    _form("left", s.Left, conn=_conn),
     _form("signal", s.Signal, **{"from": read_peer_id}, conn=_conn, sealed=_envelope),
     _form("ticket", s.SealedTicket, re=_re, sealed=_ticket),
     _form("card", s.CardLeft, chain=_chain, conflict=boolean),

@@ -61,6 +61,14 @@ class Roster:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """Told to those who announce: a connection of the mesh has ended, whoever's it
+    was. A hint to look, nothing more."""
+
+    conn: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """`sealed` stays the base64url it came as: the hub has no use for the bytes."""
 
@@ -182,6 +190,7 @@ HubMessage: TypeAlias = (
     Challenge
     | Welcome
     | Roster
+    | Left
     | Signal
     | SealedTicket
     | CardLeft

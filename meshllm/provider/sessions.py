@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from meshllm.errors import Code, RemoteProtocolError
-from meshllm.protocol.frames import Close, Frame, Open, Resume
+from meshllm.protocol.frames import Close, Frame, Open, Ping, Resume
 from meshllm.protocol.session import Session
 from meshllm.transport.introduce import Introduced
 from meshllm.transport.link import Link, Stream
@@ -35,6 +35,10 @@ REPLAY_MAX = 64 << 20  # bytes that all sessions without a path may hold togethe
 ASK_FROM_S = 6.0
 ASK_EVERY_S = 4.0
 ASK_UNTIL_S = 18.0
+# When the server says by itself that the client's connection ended, the path has 0.75 s
+# to be heard: a killed client's slot shall be free within 1 s. Three more PINGs repair
+# the loss of the first at once, as PAD does.
+PROBES_S = (0.05, 0.05, 0.05, 0.6)
 
 
 @dataclass(slots=True)
@@ -49,6 +53,11 @@ class Guest:
     @property
     def admission(self) -> Admission:
         return self.path.admission
+
+    @property
+    def conn(self) -> bytes | None:
+        """Where its offer came from."""
+        return self.path.offer[0].conn if self.path.offer is not None else None
 
     def unheard_s(self, now: float) -> float:
         """How long nothing came from it, with a path or without."""
@@ -125,6 +134,17 @@ class Sessions:
             guest.asked_at = now
         return doubtful
 
+    async def look_after(self, conn: bytes) -> None:
+        """The signaling server saw this connection end. A process that was killed is
+        silent at once; one that only lost the server answers a PING."""
+        now = asyncio.get_running_loop().time()
+        doubtful = [
+            guest
+            for guest in self.guests
+            if guest.conn == conn and guest.unheard_s(now) < ASK_FROM_S
+        ]
+        await asyncio.gather(*(self._probe(guest) for guest in doubtful))
+
     async def drain(self) -> None:
         """Take nothing new and wait until what runs has ended."""
         self._draining = True
@@ -155,6 +175,17 @@ class Sessions:
                     if self._is_waiting(stream):
                         text = "The path was lost while this request waited in line."
                         stream.reset(Code.GONE, text, retryable=True)
+
+    async def _probe(self, guest: Guest) -> None:
+        clock = asyncio.get_running_loop().time
+        path, began = guest.path, clock()
+        for pause_s in PROBES_S:
+            path.wire.path.queue(Ping(0))
+            path.wire.wake()
+            await asyncio.sleep(pause_s)
+            if guest.path is not path or guest.unheard_s(clock()) < clock() - began:
+                return
+        await self._ask_after(guest)
 
     async def _ask_after(self, guest: Guest) -> None:
         clock = asyncio.get_running_loop().time

@@ -49,6 +49,7 @@ class SignalingHandlers:
 
     on_welcome: Callable[[signals.Welcome], None] = _ignore
     on_roster: Callable[[tuple[str, ...], tuple[PeerId, ...]], None] = _ignore
+    on_left: Callable[[bytes], None] = _ignore
     on_signal: Callable[[PeerId, bytes, bytes], None] = _ignore
     on_card: Callable[[tuple[str, ...], bool], None] = _ignore
     on_membership: Callable[[str, str], None] = _ignore
@@ -225,6 +226,8 @@ def _tell(on: SignalingHandlers, message: signals.HubMessage) -> None:
     match message:
         case signals.Roster(joined, left):
             on.on_roster(joined, left)
+        case signals.Left(conn):
+            on.on_left(conn)
         case signals.Signal(sender, conn, sealed):
             # The hub reads no envelopes: a bad one is its sender's fault alone.
             try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.counting import Plan
+from tests.fakes.gate import gate
 from tests.fakes.program import OLLAMA, OPENAI, Outcome, ask
 from tests.fakes.town import Mark, Town, freeze, has, kill, thaw, town
 
@@ -21,6 +22,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(90)]
 SLOW = Plan(lines=2000, every_ms=20)  # runs until something ends it
 NEVER = Plan(lines=1, head_ms=600_000)  # a prompt that takes for ever
 SHORT = Plan(lines=20)
+# A gateway's slot is free within 1 s of its death; the rest is for a busy machine.
+FREE_S = 2.0
 GONE_S = 10.0  # a provider that was killed is known to be gone: 6 s, and room
 
 
@@ -123,20 +126,41 @@ class TestProvider:
 class TestGateway:
     async def test_killed_the_provider_stops_what_it_asked(self, here: Town) -> None:
         backend = await here.backend()
-        await here.share(backend, "anna", "--parallel", "2")
+        await here.share(backend, "anna", "--parallel", "3")
         gateway = await here.gateway()
-        running = [await begun(gateway.url, SLOW) for _ in range(2)]
-        queued = asyncio.create_task(ask(gateway.url, SHORT))
+        asking = [await begun(gateway.url, SLOW) for _ in range(2)]
+        asking.append(asyncio.create_task(ask(gateway.url, NEVER)))
+        await backend.runs(3)
+        asking.append(asyncio.create_task(ask(gateway.url, SHORT)))
         await here.slots(waiting=1)
         await kill(gateway.child)
-        for asking in (*running, queued):
-            assert (await asking).is_failure_that_shows or (await asking).is_cut
-        async with asyncio.timeout(15):  # 6 s of silence, and the server's word
-            await here.slots(running=0)
+        async with asyncio.timeout(FREE_S):
             await backend.idle()
-        assert (await backend.counts())["begun"] == 2
+            await here.slots(running=0)
+        for outcome in await asyncio.gather(*asking):
+            assert outcome.is_cut
+            assert not outcome.is_whole
+        assert (await backend.counts())["begun"] == 3
         again = await here.gateway()  # over what the killed one left in its home
         assert (await ask(again.url, SHORT)).is_all_of(SHORT)
+
+    async def test_one_that_lost_only_the_signaling_server_is_left_alone(
+        self, here: Town
+    ) -> None:
+        backend = await here.backend()
+        await here.share(backend, "anna", "--parallel", "2")
+        async with gate(here.hub.url) as way:
+            await here.joins("ben", way.through)
+            gateway = await here.gateway("ben")
+            plan = Plan(lines=20, head_ms=3_000)
+            waiting = asyncio.create_task(ask(gateway.url, plan))
+            running = await begun(gateway.url, Plan(lines=300, every_ms=10))
+            await backend.runs(2)
+            await way.shut()
+            assert (await running).is_all_of(Plan(lines=300, every_ms=10))
+            assert (await waiting).is_all_of(plan)
+            status = await here.told("gateway", "/status", "ben")
+            assert not status["signaling"]["connected"]
 
     async def test_frozen_and_thawed_nothing_is_lost(self, here: Town) -> None:
         backend = await here.backend()

@@ -76,11 +76,14 @@ class Town:
     async def gateway(self, home: str = "anna", port: str = "0") -> Serving:
         return await self.meshllm.start(home, "gateway", "--port", port)
 
-    async def joins(self, name: str) -> None:
-        """A member of its own home, admitted by anna's running node."""
+    async def joins(
+        self, name: str, by: Callable[[str], str] = lambda link: link
+    ) -> None:
+        """A member of its own home, admitted by anna's running node. `by` makes
+        another way to the signaling server of the link."""
         words = ("--name", name, "--role", "member")
         link = (await self.meshllm.run("anna", "invite", *words)).out.strip()
-        await self.meshllm.run(name, "join", link)
+        await self.meshllm.run(name, "join", by(link))
 
     async def told(self, role: str, path: str, home: str = "anna") -> Any:
         """What the control socket of a running `share` or `gateway` says."""

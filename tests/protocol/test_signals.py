@@ -50,6 +50,7 @@ FROM_HUBS: list[s.HubMessage] = [
         TOKEN,
     ),
     s.Roster((TOKEN,), (ID,)),
+    s.Left(CONN),
     s.Signal(ID, CONN, "c2VhbGVk"),
     s.SealedTicket(1, "c2VhbGVk"),
     s.CardLeft((TOKEN, TOKEN, TOKEN), True),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from meshllm.errors import Code, NotAllowed, StreamReset
+from meshllm.protocol.description import Description
+from meshllm.protocol.envelope import Offer
 from meshllm.protocol.session import Session
 from meshllm.provider import sessions
 from meshllm.provider.sessions import ASK_FROM_S, ASK_UNTIL_S, QUEUED_S, Sessions
@@ -20,6 +23,19 @@ from meshllm.trust.keys import peer_id
 from tests.fakes.links import wires
 
 ME = peer_id(bytes(32))
+NOWHERE = Description(bytes(32), "user", "p" * 22, "actpass", ())
+OFFER = Offer(
+    path=bytes(16),
+    sender=ME,
+    to=ME,
+    ts=0,
+    conn=bytes(16),
+    box=bytes(32),
+    commit=bytes(32),
+    versions=(1, 1),
+    description=NOWHERE,
+    chain=(),
+)
 GUEST = Admission(ME, ME, "gustav", Role.GUEST, Caps(), None, None, ME)
 
 
@@ -46,7 +62,8 @@ class House:
             self.clients.append(client)
         near, far = wires()
         await asyncio.gather(near.said_hello(), far.said_hello())
-        self.sessions.on_path(Introduced(far, GUEST, bytes(16)))
+        offered = replace(OFFER, conn=bytes([id]) * 16), bytes(32)
+        self.sessions.on_path(Introduced(far, GUEST, bytes(16), offered))
         await client.start(near)
         return client
 
@@ -165,6 +182,73 @@ async def test_one_that_is_there_is_kept(
     _, running = await house.ask(client)
     await judged(house, monkeypatch, left=False)
     assert running.is_open
+
+
+class Server:
+    """Says of everybody that they have left; counts how often it was asked."""
+
+    def __init__(self, house: House) -> None:
+        self.asked = 0
+        house.sessions.has_left = self.has_left
+
+    async def has_left(self, path: Introduced, unheard_s: float) -> bool:
+        self.asked += 1
+        return True
+
+
+def silence(client: Link) -> None:
+    """It is killed: nothing comes from it, nor arrives there."""
+    assert client.wire is not None
+    assert isinstance(client.wire.carrier, MemoryCarrier)
+    client.wire.carrier.cut()
+
+
+async def test_one_that_was_killed_is_ended_within_a_second(house: House) -> None:
+    server = Server(house)
+    running = [await house.ask(await house.connect(id=id)) for id in (1, 2)]
+    silence(house.clients[0])
+    began = house.now
+    await house.sessions.look_after(bytes([1]) * 16)
+    with pytest.raises(StreamReset) as end:
+        await running[0][1].drain()
+    assert house.now - began < 1
+    assert end.value.code is Code.GONE
+    assert running[1][1].is_open
+    assert server.asked == 1
+
+
+async def test_one_that_only_lost_the_server_is_left_alone(house: House) -> None:
+    """Its own PINGs do not come in time: it answers ours."""
+    server = Server(house)
+    _, running = await house.ask(await house.connect(id=1))
+    await house.sessions.look_after(bytes([1]) * 16)
+    assert running.is_open
+    assert server.asked == 0
+
+
+async def test_one_that_was_silent_before_has_lost_its_network(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "ASK_FROM_S", 0.0)
+    server = Server(house)
+    _, running = await house.ask(await house.connect(id=1))
+    silence(house.clients[0])
+    await house.sessions.look_after(bytes([1]) * 16)
+    assert running.is_open
+    assert server.asked == 0
+
+
+async def test_one_that_takes_another_path_meanwhile_is_there(house: House) -> None:
+    server = Server(house)
+    client = await house.connect(id=1)
+    _, running = await house.ask(client)
+    silence(client)
+    looking = asyncio.create_task(house.sessions.look_after(bytes([1]) * 16))
+    await asyncio.sleep(0)
+    await house.connect(client, id=1)
+    await looking
+    assert running.is_open
+    assert server.asked == 0
 
 
 async def test_what_all_detached_sessions_hold_is_bounded(

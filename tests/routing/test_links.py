@@ -10,8 +10,10 @@ import pytest
 
 from meshllm.dialects import Model
 from meshllm.errors import Code, MeshError, PeerGone, PeerUnreachable, StreamReset
+from meshllm.protocol import path
 from meshllm.provider.sessions import Sessions
 from meshllm.routing import links, revival
+from meshllm.routing.choose import Warmth
 from meshllm.routing.links import Links
 from meshllm.routing.roster import Provider
 from meshllm.transport.introduce import Introduced
@@ -65,12 +67,12 @@ class Street:
         asked.finish()
         return link, asked, await self.opened.get()
 
-    def silence(self, link: Link) -> None:
+    def silence(self, link: Link, is_cut: bool = True) -> None:
         """Nothing comes from the provider any more, as when it was killed."""
         for one in (link, *(guest.link for guest in self.sessions.guests)):
             assert one.wire is not None
             assert isinstance(one.wire.carrier, MemoryCarrier)
-            one.wire.carrier.cut()
+            one.wire.carrier.is_cut = is_cut
 
 
 @pytest.fixture
@@ -123,6 +125,76 @@ async def test_a_provider_that_left_and_is_silent_is_not_waited_for(
         await asked.read()
     assert told.value.code is Code.GONE
     assert street.links.peek(ID) is None
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence shows after 0.2 s, not 4."""
+    monkeypatch.setattr(path, "PING_S", 0.05)
+    monkeypatch.setattr(links, "SILENT_S", 0.2)
+    monkeypatch.setattr(links, "LOOK_S", 0.02)
+    monkeypatch.setattr(revival, "SILENT_S", 0.2)
+    monkeypatch.setattr(revival, "LOOK_S", 0.02)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_silent_path_is_replaced_before_it_is_lost(street: Street) -> None:
+    link, asked, answering = await street.ask()
+    former = link.wire
+    street.silence(link)
+    answering.write(b"late")
+    answering.finish()
+    assert await asked.read() == b"late"
+    assert link.wire is not former
+    assert len(street.dialled) == 2
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_path_that_is_heard_again_wins(street: Street) -> None:
+    link, asked, answering = await street.ask()
+    former = link.wire
+    street.hold, street.has_dialled = asyncio.Event(), asyncio.Event()
+    street.silence(link)
+    await street.has_dialled.wait()
+    street.silence(link, is_cut=False)
+    answering.write(b"late")
+    assert await asked.read() == b"late"
+    assert link.wire is former
+    await asyncio.sleep(0.3)
+    assert len(street.dialled) == 2  # nor is it dialled again
+
+
+@pytest.mark.usefixtures("quick")
+async def test_whoever_may_ask_elsewhere_is_told_as_soon_as_it_is_silent(
+    street: Street,
+) -> None:
+    link, _, _ = await street.ask()
+    street.hold = asyncio.Event()
+    left = asyncio.Event()
+    with street.links.impatient(link, left.set):
+        assert not street.links.warmth(ID).failed_lately
+        street.silence(link)
+        await left.wait()
+        assert link.is_active
+        assert street.links.warmth(ID) == Warmth(False, 1, failed_lately=True)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_slow_is_not_silent(street: Street) -> None:
+    link, _, _ = await street.ask()
+    left = asyncio.Event()
+    with street.links.impatient(link, left.set):
+        await asyncio.sleep(0.5)  # nothing but PONGs
+        assert not left.is_set()
+    assert len(street.dialled) == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_silent_path_that_nobody_waits_for_is_let_be(street: Street) -> None:
+    link = await street.links.get(MIA)
+    street.silence(link)
+    await asyncio.sleep(0.4)
+    assert len(street.dialled) == 1
 
 
 async def test_one_that_left_and_is_heard_finishes(

@@ -74,6 +74,41 @@ def test_a_provider_that_leaves_is_withdrawn(world: World) -> None:
     assert world.said(page, signals.Roster)[-1] == signals.Roster((), (id_of("ann"),))
 
 
+def test_providers_are_told_which_conn_has_ended_and_nobody_else_is(
+    world: World,
+) -> None:
+    provider, page = world.member("ann"), world.member("bob")
+    world.announce(provider, "ann")
+    gateway = world.member("cleo")
+
+    world.drop(gateway)
+
+    assert world.said(provider, signals.Left) == [signals.Left(conn_of("cleo"))]
+    assert world.said(page, signals.Left) == []
+
+
+def test_a_provider_is_not_told_of_itself(world: World) -> None:
+    first, second = world.member("ann"), world.member("bob")
+    world.announce(first, "ann")
+    world.announce(second, "bob")
+
+    world.drop(first)
+
+    assert world.said(first, signals.Left) == []
+    assert world.said(second, signals.Left) == [signals.Left(conn_of("ann"))]
+
+
+def test_a_conn_that_has_come_back_has_not_ended(world: World) -> None:
+    provider = world.member("ann")
+    world.announce(provider, "ann")
+    before = world.member("cleo")
+    world.member("cleo")
+
+    world.drop(before)
+
+    assert world.said(provider, signals.Left) == []
+
+
 def test_a_conn_that_announces_nothing_leaves_silently(world: World) -> None:
     world.announce(world.member("ann"), "ann")
     page, gateway = world.member("bob"), world.member("ann", conn="gateway")
