@@ -41,13 +41,23 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A mesh that runs. `url` is the gateway's, `model` one that chats."""
+    """A mesh that runs. `url` is the gateway's, `model` one that chats; the gateway is
+    the last of `children`."""
 
     url: str
     signaling: str
     backend: str
     model: str
     children: tuple[Child, ...]
+
+    async def drain(self) -> None:
+        """Take no new question; returns when the answers that run have ended.
+
+        Cancelled, it leaves the gateway for `start` to end: it is told again.
+        """
+        gateway = self.children[-1]
+        gateway.terminate()
+        await gateway.wait()
 
     async def ended(self) -> None:
         """Until one of the processes ends by itself, and says why by BackendError."""

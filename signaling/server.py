@@ -126,6 +126,8 @@ class SignalingServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None:  # also the second Ctrl-C: no time for goodbyes
+            self._sockets.cut_all()
         await self.stop()
 
     async def start(self) -> None:
@@ -163,14 +165,17 @@ class SignalingServer:
         self._sockets.apply(kept.offer_setup(nacl.utils.random(16)))
 
     async def stop(self) -> None:
-        """Says goodbye to everybody; they come back to whatever starts here next."""
+        """Says goodbye to everybody; they come back to whatever starts here next. When
+        cancelled it says no more, and cuts everybody off."""
         self._draining = True
         self._ticking.cancel()
         await asyncio.wait([self._ticking])
-        await self._sockets.stop()
-        await self._runner.cleanup()
-        self._table.close()
-        self._alone.close()
+        try:
+            await self._sockets.stop()
+        finally:
+            await self._runner.cleanup()
+            self._table.close()
+            self._alone.close()
 
     async def _tick(self) -> None:
         seen: dict[object, float] = {}

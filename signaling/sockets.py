@@ -282,8 +282,14 @@ class Sockets:
     async def stop(self) -> None:
         """Says goodbye, and waits for the others' as long as a close may take."""
         self.close_all(WSCloseCode.GOING_AWAY, "The server is stopping.")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await self._is_empty.wait()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._is_empty.wait()
+        finally:
+            self.cut_all()
+
+    def cut_all(self) -> None:
+        """Nobody has to agree to that."""
         for socket in self._open:
             socket.transport.abort()

@@ -65,6 +65,8 @@ async def _demo(
         else:
             _say_ready(common, running)
             await _until_told(signals, running)
+            async with shown(lambda: "Finishing answers. Ctrl-C again ends at once."):
+                await running.drain()
 
 
 async def _answer(common: Common, running: Demo, prompt: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -10,13 +11,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from meshllm.processes import Child
 from tests.fakes.commands import MESHLLM, READY_S, Commands
-from tests.fakes.scripted_ollama import ScriptedOllama
+from tests.fakes.scripted_ollama import ScriptedOllama, chat_end, chat_line
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
@@ -82,6 +84,67 @@ async def test_it_serves_both_apis_until_it_is_told_to_end(near: Commands) -> No
     assert [model["id"] for model in listed["data"]] == ["llama3.2:latest"]
     os.kill(child.pid, signal.SIGINT)
     assert await child.wait() == 0
+    assert left_over(near) == []
+
+
+async def asked(said: dict[str, Any], begun: asyncio.Event) -> list[dict[str, Any]]:
+    """The lines of an answer, however it ends."""
+    body = {"model": said["model"], "messages": [{"role": "user", "content": "hi"}]}
+    lines = []
+    async with aiohttp.ClientSession() as session:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with session.post(f"{said['url']}/api/chat", json=body) as response:
+                async for line in response.content:
+                    lines.append(json.loads(line))
+                    begun.set()
+    return lines
+
+
+async def refuses(url: str) -> None:
+    """Until it takes no new question."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"{url}/ready") as response:
+                if response.status == 503:
+                    return
+
+
+async def test_sigterm_lets_an_answer_end_that_takes_longer_than_a_child_may(
+    near: Commands, ollama: ScriptedOllama
+) -> None:
+    gate, begun = asyncio.Event(), asyncio.Event()
+    one, two = (chat_line("llama3.2", text) for text in ("one", "two"))
+    ollama.script("/api/chat", [one, gate, two, chat_end("llama3.2")])
+    child, said = await running(near)
+    asking = asyncio.create_task(asked(said, begun))
+    await begun.wait()
+    os.kill(child.pid, signal.SIGTERM)
+    await refuses(said["url"])
+    await asyncio.sleep(6)  # a child that only will not end is killed after 5 s
+    gate.set()
+    assert (await asking)[-1]["done"]
+    assert await child.wait() == 0
+    assert left_over(near) == []
+
+
+async def test_a_second_signal_ends_all_of_it_at_once(
+    near: Commands, ollama: ScriptedOllama
+) -> None:
+    begun = asyncio.Event()
+    ollama.script("/api/chat", [chat_line("llama3.2", "one"), asyncio.Event()])
+    child, said = await running(near)
+    asking = asyncio.create_task(asked(said, begun))
+    await begun.wait()
+    os.kill(child.pid, signal.SIGTERM)
+    await refuses(said["url"])
+    os.kill(child.pid, signal.SIGTERM)
+    async with asyncio.timeout(4):
+        assert await child.wait() == 130
+    assert not any(line.get("done") for line in await asking)
+    hung_up = (await ollama.seen("/api/chat")).hung_up
+    await hung_up.wait()
+    assert not await answers(said["url"])
+    assert not await answers(said["signaling"])
     assert left_over(near) == []
 
 

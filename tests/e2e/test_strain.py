@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.fakes.commands import MESHLLM, Serving
 from tests.fakes.counting import MODEL, Plan, digest
 from tests.fakes.program import OLLAMA, OPENAI, Outcome, ask
 from tests.fakes.raw_http import connected, post
-from tests.fakes.town import Backend, Mark, Town, memory_kib, town
+from tests.fakes.town import Backend, Mark, Town, freeze, has, memory_kib, thaw, town
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(90)]
 
@@ -210,3 +211,22 @@ class TestSigterm:
         os.kill(here.hub.child.pid, signal.SIGTERM)
         assert await here.hub.child.wait() == 0
         assert (await running).is_all_of(plan)
+
+    @pytest.mark.parametrize("pause_s", [0.0, 0.5])
+    async def test_a_second_signal_ends_a_signaling_server_that_says_goodbye(
+        self, here: Town, pause_s: float
+    ) -> None:
+        _, _, gateway = await served(here, 1)
+        freeze(gateway.child)  # answers no goodbye: it would be waited for
+        began = time.monotonic()
+        os.kill(here.hub.child.pid, signal.SIGTERM)
+        await asyncio.sleep(pause_s)
+        os.kill(here.hub.child.pid, signal.SIGINT)
+        assert await here.hub.child.wait() == 130
+        assert time.monotonic() - began < pause_s + 1
+        thaw(gateway.child)
+        url = here.hub.url
+        hub = await here.meshllm.start("hub", "signal", "--port", url.split(":")[-1])
+        assert hub.url == url  # it left no lock, and all that it knew
+        await has(gateway, 1)
+        assert (await ask(gateway.url, SHORT)).is_all_of(SHORT)
