@@ -46,6 +46,7 @@ from meshllm.trust.keys import PeerId
 log = logging.getLogger(__name__)
 
 MODELS_MAX = 256
+AWAY_S = 3.0  # a signaling server that is restarted is back by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +277,8 @@ class Node:
             raise PeerUnreachable("This node has no way to reach others yet.")
         self.dials += 1
         try:
+            if not self.signaling.is_connected:
+                await self.signaling.wait_connected(AWAY_S)
             send = self.signaling.send
             return await self.introducer.dial(provider.announcement, send)
         except MeshError:
