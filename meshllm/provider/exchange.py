@@ -228,21 +228,30 @@ async def _run(
             type=response.content_type,
             timing=timing | response.timing,
         )
-        stream.write(encode_head(head))
-        await _send_body(stream, request.path, response)
+        await _send(stream, encode_head(head), request.path, response)
         stream.finish()
     finally:
         await response.aclose()
 
 
-async def _send_body(stream: Stream, path: str, response: BackendResponse) -> None:
-    chunk = b"\n"
+async def _send(
+    stream: Stream, head: bytes, path: str, response: BackendResponse
+) -> None:
+    """The head leaves with the first byte: some servers give theirs before they have
+    read the prompt, when another provider could still answer."""
+    chunk = b""
     try:
         async for chunk in response:
+            if not stream.has_written:
+                stream.write(head)
             stream.write(chunk)
             await stream.drain()
+        if not stream.has_written:
+            stream.write(head)
     except BackendError as error:
         log.warning("the model server broke off: %s", error)
+        if not stream.has_written:
+            raise Failure(error.status, str(error)) from error
         if response.content_type.startswith("application/json"):
             # Half an object cannot be mended: the reader must see that it is cut.
             stream.reset(Code.BACKEND, str(error))

@@ -3,14 +3,15 @@
 Two providers, two gateways, one signaling server, two model servers, and programs that
 ask all the time. One gateway and one provider are never touched: their memory, tasks
 and file descriptors must not grow from round to round. An answer may fail while
-something is dead, but may not be wrong, nor fail in silence. Exit code 1 when any of
-that does not hold.
+something is dead, but may not be wrong, nor fail in silence. At the end no process,
+lock or file is left. Exit code 1 when any of that does not hold.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import itertools
 import os
 import signal
@@ -107,6 +108,8 @@ class Stage:
             await asyncio.sleep(0.1)
         for backend in self.backends:
             await backend.idle()
+        for home in ("anna", "ben"):
+            await self.here.slots(home, running=0)
         await asyncio.sleep(1.0)  # what ends with the next tick ends
 
 
@@ -249,7 +252,35 @@ async def soak(minutes: float) -> bool:
             for program in programs:
                 if not program.cancelled() and (error := program.exception()):
                     raise error
+        stage.ledger.wrong += left_over(Path(folder))
     return judge(stage.ledger, measured)
+
+
+def left_over(folder: Path) -> list[str]:
+    """What outlived the processes that were all told to end: processes that know this
+    folder, locks that are held, sockets, temporary files."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            is_ours = str(folder).encode() in (entry / "environ").read_bytes()
+        except OSError:
+            continue  # no process, or not one of ours
+        if is_ours:
+            argv = (entry / "cmdline").read_bytes().split(bytes(1))
+            found.append(f"process {entry.name}: {b' '.join(argv).decode()}")
+    left = [*folder.glob("tmp/*"), *folder.glob("*/run/*")]
+    return found + [f"left over: {path}" for path in left if not is_free_lock(path)]
+
+
+def is_free_lock(path: Path) -> bool:
+    if path.suffix != ".lock":
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def judge(ledger: Ledger, measured: list[list[Size]]) -> bool:

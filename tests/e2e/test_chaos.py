@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from tests.fakes.counting import Plan
 from tests.fakes.gate import gate
 from tests.fakes.program import OLLAMA, OPENAI, Outcome, ask
-from tests.fakes.town import Mark, Town, freeze, has, kill, thaw, town
+from tests.fakes.town import Backend, Mark, Town, freeze, has, kill, thaw, town
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(90)]
 
+APIS = (OLLAMA, OPENAI)
 SLOW = Plan(lines=2000, every_ms=20)  # runs until something ends it
 NEVER = Plan(lines=1, head_ms=600_000)  # a prompt that takes for ever
 SHORT = Plan(lines=20)
+MIDDLE = Plan(lines=300, every_ms=10, pad=2000)
+PROMPT = Plan(lines=20, head_ms=1_500)
+Asked: TypeAlias = list[tuple[Plan, asyncio.Task[Outcome]]]
 # A gateway's slot is free within 1 s of its death; the rest is for a busy machine.
 FREE_S = 2.0
 GONE_S = 10.0  # a provider that was killed is known to be gone: 6 s, and room
@@ -41,21 +46,62 @@ async def begun(url: str, plan: Plan, api: str = OLLAMA) -> asyncio.Task[Outcome
     return asking
 
 
+async def at_every_moment(here: Town, url: str, backend: Backend, api: str) -> Asked:
+    """Three questions to a provider of two slots: one is answered just now, one has its
+    prompt read, one waits in line."""
+    asked: Asked = [(MIDDLE, await begun(url, MIDDLE, api))]
+    asked.append((PROMPT, asyncio.create_task(ask(url, PROMPT, api))))
+    await backend.runs(2)
+    asked.append((SHORT, asyncio.create_task(ask(url, SHORT, api))))
+    await here.slots(running=2, waiting=1)
+    return asked
+
+
+async def all_whole(asked: Asked, backend: Backend) -> None:
+    """And nothing was asked twice."""
+    for plan, asking in asked:
+        assert (await asking).is_all_of(plan)
+    assert (await backend.counts())["begun"] == len(asked)
+
+
+@pytest.mark.parametrize("victim", ["provider", "gateway", "backend", "signaling"])
+@pytest.mark.parametrize("api", [OLLAMA, OPENAI])
+async def test_who_is_frozen_for_a_moment_loses_nothing(
+    here: Town, victim: str, api: str
+) -> None:
+    backend = await here.backend()
+    provider = await here.share(backend, "anna", "--parallel", "2")
+    gateway = await here.gateway()
+    child = {
+        "provider": provider.child,
+        "gateway": gateway.child,
+        "backend": backend.child,
+        "signaling": here.hub.child,
+    }[victim]
+    asked = await at_every_moment(here, gateway.url, backend, api)
+    freeze(child)
+    await asyncio.sleep(2)  # the moment is what is tested, not an event
+    thaw(child)
+    await all_whole(asked, backend)
+
+
 class TestProvider:
     async def test_killed_alone_every_program_is_told_in_its_own_way(
         self, here: Town
     ) -> None:
         backend = await here.backend()
-        provider = await here.share(backend, "anna", "--parallel", "8")
+        provider = await here.share(backend, "anna", "--parallel", "6")
         gateway = await here.gateway()
         url = gateway.url
-        torn = [await begun(url, SLOW, api) for api in (OLLAMA, OPENAI)]
+        torn = [await begun(url, SLOW, api) for api in APIS]
         waiting = [
             asyncio.create_task(ask(url, NEVER, api, stream=stream))
-            for api in (OLLAMA, OPENAI)
+            for api in APIS
             for stream in (True, False)
         ]
         await backend.runs(6)
+        waiting += [asyncio.create_task(ask(url, SHORT, api)) for api in APIS]
+        await here.slots(running=6, waiting=2)
         await kill(provider.child)
         async with asyncio.timeout(GONE_S):
             for asking in torn:
@@ -69,6 +115,7 @@ class TestProvider:
                 assert outcome.status == 502
                 assert outcome.error is not None
         await backend.idle()
+        assert (await backend.counts())["begun"] == 6
         # The home is not locked, and the same gateway goes on with the new process.
         await here.share(backend, "anna", "--parallel", "8")
         await has(gateway, 1)
@@ -77,20 +124,24 @@ class TestProvider:
     async def test_killed_before_the_first_byte_another_answers(
         self, here: Town
     ) -> None:
+        """In the prompt, and in the queue."""
         backends = [await here.backend(), await here.backend()]
         first = await here.share(backends[0])
         gateway = await here.gateway()
         await has(gateway, 1)
-        plan = Plan(lines=20, head_ms=4_000)
-        asking = asyncio.create_task(ask(gateway.url, plan))
-        await backends[0].runs(1)
+        freeze(backends[0].child)  # a prompt that takes for ever
+        asking = [asyncio.create_task(ask(gateway.url, SHORT, api)) for api in APIS]
+        await here.slots(running=1, waiting=1)
         await here.joins("ben")
         await here.share(backends[1], "ben")
         await has(gateway, 2)
         await kill(first.child)
-        async with asyncio.timeout(GONE_S + 5):
-            assert (await asking).is_all_of(plan)
-        assert (await backends[1].counts())["begun"] == 1
+        async with asyncio.timeout(GONE_S):
+            for outcome in await asyncio.gather(*asking):
+                assert outcome.is_all_of(SHORT)
+        assert (await backends[1].counts())["begun"] == 2
+        thaw(backends[0].child)
+        await backends[0].idle()
 
     async def test_killed_while_it_is_dialled_another_answers(self, here: Town) -> None:
         backends = [await here.backend(), await here.backend()]
@@ -162,31 +213,19 @@ class TestGateway:
             status = await here.told("gateway", "/status", "ben")
             assert not status["signaling"]["connected"]
 
-    async def test_frozen_and_thawed_nothing_is_lost(self, here: Town) -> None:
-        backend = await here.backend()
-        await here.share(backend)
-        gateway = await here.gateway()
-        plan = Plan(lines=300, every_ms=10, pad=2000)
-        asking = await begun(gateway.url, plan)
-        freeze(gateway.child)
-        await asyncio.sleep(2)  # the moment is what is tested, not an event
-        thaw(gateway.child)
-        assert (await asking).is_all_of(plan)
-
 
 class TestBackend:
     async def test_killed_every_program_is_told_and_a_new_one_is_used(
         self, here: Town
     ) -> None:
         backend = await here.backend()
-        await here.share(backend, "anna", "--parallel", "8")
+        await here.share(backend, "anna", "--parallel", "4")
         gateway = await here.gateway()
-        torn = [await begun(gateway.url, SLOW, api) for api in (OLLAMA, OPENAI)]
-        waiting = [
-            asyncio.create_task(ask(gateway.url, NEVER, api))
-            for api in (OLLAMA, OPENAI)
-        ]
+        torn = [await begun(gateway.url, SLOW, api) for api in APIS]
+        waiting = [asyncio.create_task(ask(gateway.url, NEVER, api)) for api in APIS]
         await backend.runs(4)
+        waiting += [asyncio.create_task(ask(gateway.url, SHORT, api)) for api in APIS]
+        await here.slots(running=4, waiting=2)
         await kill(backend.child)
         for asking in torn:
             outcome = await asking
@@ -247,14 +286,13 @@ class TestSignaling:
         backend = await here.backend()
         await here.share(backend, "anna", "--parallel", "2")
         gateway = await here.gateway()
-        plan = Plan(lines=300, every_ms=10)
-        asking = await begun(gateway.url, plan)
+        asked = await at_every_moment(here, gateway.url, backend, OPENAI)
         if how == "killed":
             await kill(here.hub.child)
         else:
             freeze(here.hub.child)
-        assert (await ask(gateway.url, SHORT)).is_all_of(SHORT)
-        assert (await asking).is_all_of(plan)
+        asked.append((SHORT, asyncio.create_task(ask(gateway.url, SHORT))))
+        await all_whole(asked, backend)
         port = here.hub.url.rpartition(":")[2]
         if how == "killed":
             await here.meshllm.start("hub", "signal", "--port", port)

@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 STORY = "Tell a very long story about a lighthouse."
+LONG = STORY * 180  # some seconds to read, on any machine that runs tests
 
 
 @pytest.fixture
@@ -64,15 +65,18 @@ async def ended(pid: int) -> None:
 
 
 async def story(
-    url: str, most: int, begun: asyncio.Event | None = None
+    url: str, most: int, begun: asyncio.Event | None = None, prompt: str = STORY
 ) -> list[dict[str, Any]]:
-    """The lines of an answer of at most so many tokens."""
-    body = {"model": "smollm2:135m", "prompt": STORY, "options": {"num_predict": most}}
+    """The lines of an answer of at most so many tokens; an error with its status."""
+    options = {"num_predict": most}
+    body = {"model": "smollm2:135m", "prompt": prompt, "options": options}
     lines = []
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"{url}/api/generate", json=body) as response,
     ):
+        if response.status != 200:
+            return [{"status": response.status, **await response.json()}]
         async for line in response.content:
             lines.append(orjson.loads(line))
             if begun is not None:
@@ -112,3 +116,31 @@ async def test_every_death_shows_and_leaves_nothing_behind(here: Town) -> None:
     await ended(second)
     left = os.listdir(here.meshllm.env["TMPDIR"])
     assert [name for name in left if not name.startswith("meshllm-run-")] == []
+
+
+async def test_in_the_prompt_and_in_the_queue_it_shows_and_the_next_one_answers(
+    here: Town,
+) -> None:
+    share = await here.meshllm.start(
+        "anna", "share", "--backend", "embedded", "--parallel", "1"
+    )
+    gateway = await here.gateway()
+    reading = asyncio.create_task(story(gateway.url, 3, prompt=LONG))
+    queued = asyncio.create_task(story(gateway.url, 3))
+    await here.slots(running=1, waiting=1)
+    first = engine(share)
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)  # it has not said a word yet
+    leaving = asyncio.create_task(story(gateway.url, 3))
+    await here.slots(running=1, waiting=2)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    await here.slots(running=1, waiting=1)
+    assert not reading.done()
+    os.kill(first, signal.SIGKILL)
+    (told,) = await reading
+    assert told["status"] == 502
+    assert "starts it again" in told["error"]
+    assert (await queued)[-1]["done"]  # by another engine
+    assert engine(share) not in (None, first)
+    await here.slots(running=0)

@@ -98,10 +98,12 @@ class Town:
         path: str | None = row["path"]
         return path
 
-    async def slots(self, *, running: int | None = None, waiting: int = 0) -> None:
-        """Until so many requests run and wait at anna's provider."""
+    async def slots(
+        self, home: str = "anna", *, running: int | None = None, waiting: int = 0
+    ) -> None:
+        """Until so many requests run and wait at a provider."""
         while True:
-            shares = (await self.told("share", "/status"))["shares"]
+            shares = (await self.told("share", "/status", home))["shares"]
             is_running = running is None or shares["running"] == running
             if is_running and shares["waiting"] == waiting:
                 return

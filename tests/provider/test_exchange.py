@@ -105,6 +105,24 @@ async def test_bytes_of_the_backend_pass_untouched() -> None:
         await script.closed.wait()
 
 
+async def test_a_server_that_breaks_off_before_its_first_byte_is_an_error() -> None:
+    """Though it has given its head: then another provider may still answer."""
+    async with bench() as b:
+        stream = await b.ask(CHAT)
+        (await b.backend.asked.get()).break_off("The engine ended.")
+        head, body = await answer(stream)
+        assert head.status == 502
+        assert orjson.loads(body) == {"error": "The engine ended."}
+
+
+async def test_an_answer_without_a_body_has_a_head() -> None:
+    async with bench() as b:
+        stream = await b.ask(CHAT)
+        (await b.backend.asked.get()).end()
+        head, body = await answer(stream)
+        assert (head.status, head.timing["load"], body) == (200, 1.5, b"")
+
+
 async def test_the_model_is_rewritten_to_the_entry_that_was_checked() -> None:
     async with bench() as b:
         stream = await b.ask(CHAT | {"model": "TINY:1B"})
