@@ -100,8 +100,12 @@ class MeshRouter:
                     return answer
                 await answer.aclose()
             provider = self._another(ask, tried)
-        assert failure is not None
-        raise failure
+        raise failure or NoRoute(
+            503,
+            "No provider that has the model answers now.",
+            "unavailable",
+            RETRY_AFTER_S,
+        )
 
     def _another(self, ask: Ask, tried: Tried) -> Provider | None:
         """Somebody who was not asked yet, of those who are there by now."""

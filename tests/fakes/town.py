@@ -19,6 +19,7 @@ from meshllm.processes import Child
 from tests.fakes.commands import READY_S, Commands, Serving, commands
 
 POLL_S = 0.02
+ORPHAN_S = 5.0  # a child whose parent was killed has 3 s to end by itself
 
 
 @dataclass
@@ -116,6 +117,7 @@ class Town:
 
 @asynccontextmanager
 async def town(root: Path) -> AsyncIterator[Town]:
+    """At its end no process, and no lock that is held, may be left."""
     async with commands(root) as meshllm:
         hub = await meshllm.start("hub", "signal", "--port", "0")
         await meshllm.run("anna", "init", str(hub.said["link"]))
@@ -124,6 +126,37 @@ async def town(root: Path) -> AsyncIterator[Town]:
             yield here
         finally:
             await here.stop()
+    if sys.platform == "linux":
+        clock = asyncio.get_running_loop().time
+        until = clock() + ORPHAN_S
+        while (left := outlived(root)) and clock() < until:
+            await asyncio.sleep(POLL_S)
+        assert not left, left
+
+
+def outlived(root: Path) -> list[str]:
+    """Processes that know this folder, and locks in it that somebody holds."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            is_ours = str(root).encode() in (entry / "environ").read_bytes()
+            argv = (entry / "cmdline").read_bytes().split(bytes(1))
+        except OSError:
+            continue  # no process, or not one of ours
+        if is_ours and int(entry.name) != os.getpid():
+            found.append(f"process {entry.name}: {b' '.join(argv).decode()}")
+    return found + [str(path) for path in root.glob("*/run/*.lock") if is_held(path)]
+
+
+def is_held(lock: Path) -> bool:
+    import fcntl
+
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 async def kill(child: Child) -> None:

@@ -41,6 +41,7 @@ class Street:
         self.error: MeshError | None = None
         self.hold: asyncio.Event | None = None
         self.has_dialled = asyncio.Event()
+        self.called_off = asyncio.Event()
         self.opened: asyncio.Queue[Stream] = asyncio.Queue()
         self.sessions = Sessions(lambda stream, who: self.opened.put_nowait(stream))
         self.links = Links(self._dial, self._find)
@@ -52,7 +53,11 @@ class Street:
         self.dialled.append(provider)
         self.has_dialled.set()
         if self.hold is not None:
-            await self.hold.wait()
+            try:
+                await self.hold.wait()
+            except asyncio.CancelledError:
+                self.called_off.set()
+                raise
         if self.error is not None:
             raise self.error
         near, far = wires()
@@ -160,6 +165,7 @@ async def test_a_path_that_is_heard_again_wins(street: Street) -> None:
     answering.write(b"late")
     assert await asked.read() == b"late"
     assert link.wire is former
+    await street.called_off.wait()
     await asyncio.sleep(0.3)
     assert len(street.dialled) == 2  # nor is it dialled again
 
