@@ -122,7 +122,7 @@ class Links:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        text = "The client has ended."
+        text = "This node is shutting down."
         await asyncio.gather(*(link.close(Code.CANCELLED, text) for link in self.links))
 
     def _all(self) -> list[Held]:
