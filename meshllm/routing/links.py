@@ -15,12 +15,13 @@ from collections.abc import Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from meshllm.errors import Code, MeshError, PeerGone
+from meshllm.errors import Code, MeshError, PeerGone, PeerUnreachable
 from meshllm.protocol.path import SILENT_S
 from meshllm.protocol.session import Session
 from meshllm.routing.choose import Warmth
 from meshllm.routing.revival import LOOK_S, Dial, Find, Held, Leave, is_same, revive
 from meshllm.routing.roster import Provider
+from meshllm.transport.introduce import Introduced
 from meshllm.transport.link import Link
 from meshllm.trust.keys import PeerId, short
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 # Longer than the 2 s between two pings, and than SCTP's first repetition after 1 s.
 DOUBT_S = 3.0
+ATTEMPT_S = 10.0  # from nothing to a session, or to the reason why there is none
 FAILED_S = 10.0  # a provider that could not be reached comes last for so long
 
 
@@ -134,13 +136,14 @@ class Links:
 
     async def _connect(self, provider: Provider) -> Link:
         try:
-            introduced = await self._dial(provider)
-            link = Link(Session(secrets.token_bytes(16), is_client=True))
-            try:
-                await link.start(introduced.wire)
-            except BaseException:
-                await link.close(Code.CANCELLED, "the session did not begin")
-                raise
+            async with asyncio.timeout(ATTEMPT_S):
+                introduced, link = await self._begin(provider)
+        except TimeoutError:
+            self.note_failure(provider.id)
+            raise PeerUnreachable(
+                f"No session within {ATTEMPT_S:g} s: it is reached, but too slow to"
+                " begin one; it may be overloaded. Try again."
+            ) from None
         except MeshError:
             self.note_failure(provider.id)
             raise
@@ -163,6 +166,16 @@ class Links:
         self._dialling.pop(key, None)
         if not task.cancelled():
             task.exception()  # whoever waited for it may have left
+
+    async def _begin(self, provider: Provider) -> tuple[Introduced, Link]:
+        introduced = await self._dial(provider)
+        link = Link(Session(secrets.token_bytes(16), is_client=True))
+        try:
+            await link.start(introduced.wire)
+        except BaseException:
+            await link.close(Code.CANCELLED, "the session did not begin")
+            raise
+        return introduced, link
 
     def _retire(self, held: Held) -> None:
         """For no new question; what runs goes on."""

@@ -25,6 +25,7 @@ from meshllm.transport.health import Health
 from meshllm.transport.pair import COMPONENT, Pair, from_aioice, kind_of, to_aioice
 from meshllm.transport.policy import Policy
 from meshllm.transport.servers import IceServer, read_servers
+from meshllm.transport.verdict import Asked
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,19 @@ class IceConnection(aioice.Connection):
     def offered(self) -> tuple[Candidate, ...]:
         """What was gathered."""
         return tuple(from_aioice(candidate) for candidate in self._local_candidates)
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """Which servers there are for us, and whether they answered."""
+        return tuple(
+            Asked(server.over, server.is_relay, self._health.has_answered(server))
+            for server in self._servers
+        )
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether checks, or answers to ours, came in from the peer."""
+        return self._is_heard
 
     @property
     def selected(self) -> Pair | None:

@@ -46,7 +46,8 @@ from meshllm.trust.keys import PeerId, short
 log = logging.getLogger(__name__)
 
 VERSIONS = (1, 1)
-CONNECT_S = 10.0
+CONNECT_S = 9.0  # with the session's beginning an attempt ends within 10 s
+DELIVER_S = 4.0  # else it is the signaling server that does not answer, not the peer
 PENDING_PER_PEER = 4
 PENDING_MAX = 32
 
@@ -107,54 +108,71 @@ class Introducer:
         self._inflows = Inflows()
         self._telling_tasks: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._pending: Counter[PeerId] = Counter()
 
     async def dial(self, target: Announcement, deliver: Deliver) -> Introduced:
         """A proven wire to this provider. PeerUnreachable or NotAllowed, with why."""
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                return await self._dial(target, deliver)
-        except TimeoutError:
-            raise PeerUnreachable(
-                f"No connection to {short(target.id)} within {CONNECT_S:.0f} s. Where "
-                "no direct path exists, the signaling server needs a TURN server."
-            ) from None
-
-    async def _dial(self, target: Announcement, deliver: Deliver) -> Introduced:
-        path = nacl.utils.random(16)
-        nonce = nacl.utils.random(32)
+        until = asyncio.get_running_loop().time() + CONNECT_S
         peer = await Peer.offer(
             self._servers(), policy=self._policy, health=self.health
         )
+        work = self._introduce(peer, target, deliver)
+        return await self._in_time(until, peer, target.id, work)
+
+    async def _in_time(
+        self, until: float, peer: Peer, other: PeerId, work: Awaitable[Introduced]
+    ) -> Introduced:
+        """Lets go of the peer connection when it comes to nothing, and says why."""
         try:
-            offer = Offer(
-                path=path,
-                sender=self._identity.id,
-                to=target.id,
-                ts=int(time.time()),
-                conn=self._conn,
-                box=self._identity.box.public_key.encode(),
-                commit=commit(nonce),
-                versions=VERSIONS,
-                description=peer.local,
-                chain=tuple(self._chain()),
-            )
-            sealed, offer_digest = self._seal(offer, target.box)
-            to = _Addressee(target.id, target.conn, target.box, deliver)
-            inflow = self._expect(path, target.id, offer_digest)
-            async with self._telling(peer, path, offer_digest, to):
-                answer, answer_digest = await self._ask(path, target, sealed, deliver)
-                if answer.prev != offer_digest:
-                    raise PeerUnreachable("The answer belongs to another offer.")
-                admission = self._decide(answer.chain, answer.sender)
-                await peer.accept(answer.description)
-                inflow.flow(peer)
-                await peer.opened(CONNECT_S)
-            said = Exchanged(offer, offer_digest, answer, answer_digest)
-            wire = await prove(peer, self._identity, said, nonce)
+            async with asyncio.timeout_at(until):
+                return await work
+        except TimeoutError:
+            why = peer.verdict()
+            self._let_go(peer)
+            raise PeerUnreachable(
+                f"No connection to {short(other)} within {CONNECT_S:g} s: {why}."
+            ) from None
         except BaseException:
-            await peer.close()
+            self._let_go(peer)
             raise
+
+    def _let_go(self, peer: Peer) -> None:
+        """Relays are given back meanwhile: whoever waits has waited enough."""
+        task = asyncio.create_task(peer.close(), name="let go of a peer")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _introduce(
+        self, peer: Peer, target: Announcement, deliver: Deliver
+    ) -> Introduced:
+        path = nacl.utils.random(16)
+        nonce = nacl.utils.random(32)
+        offer = Offer(
+            path=path,
+            sender=self._identity.id,
+            to=target.id,
+            ts=int(time.time()),
+            conn=self._conn,
+            box=self._identity.box.public_key.encode(),
+            commit=commit(nonce),
+            versions=VERSIONS,
+            description=peer.local,
+            chain=tuple(self._chain()),
+        )
+        sealed, offer_digest = self._seal(offer, target.box)
+        to = _Addressee(target.id, target.conn, target.box, deliver)
+        inflow = self._expect(path, target.id, offer_digest)
+        async with self._telling(peer, path, offer_digest, to):
+            answer, answer_digest = await self._ask(path, target, sealed, deliver)
+            if answer.prev != offer_digest:
+                raise PeerUnreachable("The answer belongs to another offer.")
+            admission = self._decide(answer.chain, answer.sender)
+            await peer.accept(answer.description)
+            inflow.flow(peer)
+            await peer.opened(CONNECT_S)
+        said = Exchanged(offer, offer_digest, answer, answer_digest)
+        wire = await prove(peer, self._identity, said, nonce)
         return Introduced(wire, admission, path)
 
     async def _ask(
@@ -163,7 +181,7 @@ class Introducer:
         answered = asyncio.get_running_loop().create_future()
         self._waiting[path] = answered
         try:
-            await deliver(target.id, target.conn, sealed)
+            await _handed_over(deliver(target.id, target.conn, sealed))
             answer, digest = await answered
         finally:
             del self._waiting[path]
@@ -206,6 +224,7 @@ class Introducer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._closing)
 
     def _on_reply(self, reply: Answer | Refusal, digest: bytes) -> None:
         waiting = self._waiting.get(reply.path)
@@ -232,12 +251,9 @@ class Introducer:
             return
         self._pending[offer.sender] += 1
         try:
-            async with asyncio.timeout(CONNECT_S):
-                introduced = await self._answer(
-                    offer, digest, admission, inflow, deliver
-                )
-        except (MeshError, TimeoutError) as error:
-            log.warning("no path to %s: %s", who, error or "it took too long")
+            introduced = await self._answer(offer, digest, admission, inflow, deliver)
+        except MeshError as error:
+            log.warning("no path to %s: %s", who, error)
         else:
             log.info("path from %s (%s)", admission.name, who)
             assert self.on_path is not None
@@ -269,36 +285,45 @@ class Introducer:
         inflow: Inflow,
         deliver: Deliver,
     ) -> Introduced:
-        nonce = nacl.utils.random(32)
+        until = asyncio.get_running_loop().time() + CONNECT_S
         peer = await Peer.answer(
             offer.description,
             self._servers(),
             policy=self._policy,
             health=self.health,
         )
-        try:
-            answer = Answer(
-                path=offer.path,
-                sender=self._identity.id,
-                to=offer.sender,
-                ts=int(time.time()),
-                prev=digest,
-                nonce=nonce,
-                version=VERSIONS[1],
-                description=peer.local,
-                chain=tuple(self._chain()),
-            )
-            sealed, answer_digest = self._seal(answer, offer.box)
-            inflow.flow(peer)
-            to = _Addressee(offer.sender, offer.conn, offer.box, deliver)
-            async with self._telling(peer, offer.path, digest, to):
-                await deliver(offer.sender, offer.conn, sealed)
-                await peer.opened(CONNECT_S)
-            said = Exchanged(offer, digest, answer, answer_digest)
-            wire = await prove(peer, self._identity, said, None)
-        except BaseException:
-            await peer.close()
-            raise
+        work = self._reply(peer, offer, digest, admission, inflow, deliver)
+        return await self._in_time(until, peer, offer.sender, work)
+
+    async def _reply(
+        self,
+        peer: Peer,
+        offer: Offer,
+        digest: bytes,
+        admission: Admission,
+        inflow: Inflow,
+        deliver: Deliver,
+    ) -> Introduced:
+        nonce = nacl.utils.random(32)
+        answer = Answer(
+            path=offer.path,
+            sender=self._identity.id,
+            to=offer.sender,
+            ts=int(time.time()),
+            prev=digest,
+            nonce=nonce,
+            version=VERSIONS[1],
+            description=peer.local,
+            chain=tuple(self._chain()),
+        )
+        sealed, answer_digest = self._seal(answer, offer.box)
+        inflow.flow(peer)
+        to = _Addressee(offer.sender, offer.conn, offer.box, deliver)
+        async with self._telling(peer, offer.path, digest, to):
+            await deliver(offer.sender, offer.conn, sealed)
+            await peer.opened(CONNECT_S)
+        said = Exchanged(offer, digest, answer, answer_digest)
+        wire = await prove(peer, self._identity, said, None)
         return Introduced(wire, admission, offer.path, (offer, digest))
 
     @asynccontextmanager
@@ -383,3 +408,14 @@ class Introducer:
             nacl.public.PrivateKey.generate(),
             nacl.utils.random(24),
         )
+
+
+async def _handed_over(delivery: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(DELIVER_S):
+            await delivery
+    except TimeoutError:
+        raise PeerUnreachable(
+            f"The signaling server did not pass the offer on within {DELIVER_S:g} s."
+            " Try again; `meshllm doctor` says how it is reached from here."
+        ) from None

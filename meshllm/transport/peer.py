@@ -40,8 +40,9 @@ from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.inbox import Inbox
 from meshllm.transport.pair import Pair
-from meshllm.transport.policy import NO_ADDRESS, Policy, reachable
+from meshllm.transport.policy import Policy, reachable
 from meshllm.transport.servers import IceServer
+from meshllm.transport.verdict import Attempt, Stage, explain
 
 __all__ = ["IceServer", "Peer"]
 
@@ -75,12 +76,14 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._found = asyncio.Event()  # candidates of ours, or that these were all
-        self._is_started = self._has_all = False
-        self._remote_count = 0  # candidates of the peer
+        self._has_all = False
+        self._remote: list[Candidate] = []
+        self._announced: bytes | None = None  # the peer's fingerprint, with its answer
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         self._on_closed: Callable[[str], None] | None = None
         self._lost_why: str | None = None
+        self._verdict: str | None = None
         self._certificate = RTCCertificate.generateCertificate()
         # An empty list: without one aiortc would ask a public STUN server.
         gatherer = RTCIceGatherer(iceServers=[])
@@ -142,7 +145,7 @@ class Peer:
 
         PeerUnreachable when it holds no address that this machine may dial.
         """
-        if self._closing is not None or self._is_started:
+        if self._closing is not None or self._announced is not None:
             raise LocalProtocolError("an offer is accepted once, while it is open")
         self._start(remote)
 
@@ -151,9 +154,9 @@ class Peer:
         if self._has_all or self._closing is not None:
             return
         self._has_all = is_complete
-        room = CANDIDATES_MAX - self._remote_count
-        self._remote_count += len(candidates[:room])
-        dialled = read_machine().reachable(candidates[:room])
+        told = candidates[: CANDIDATES_MAX - len(self._remote)]
+        self._remote += told
+        dialled = read_machine().reachable(told)
         self._spawn(self._connection.add(dialled, is_all=is_complete))
 
     async def trickle(self) -> AsyncIterator[tuple[tuple[Candidate, ...], bool]]:
@@ -178,8 +181,24 @@ class Peer:
                 await asyncio.shield(self._opened)
         except TimeoutError:
             raise PeerUnreachable(
-                f"No connection within {timeout_s:g} s: {self._progress()}."
+                f"No connection within {timeout_s:g} s: {self.verdict()}."
             ) from None
+
+    def verdict(self) -> str:
+        """Why it is not open yet, or was not when it was closed: what happened, and
+        what to do, without a full stop."""
+        if self._verdict is not None:
+            return self._verdict
+        return explain(
+            Attempt(
+                self._stage(),
+                self._policy,
+                self._connection.asked,
+                self._connection.offered,
+                self._remote,
+                is_heard=self._connection.is_heard,
+            )
+        )
 
     @property
     def own_fingerprint(self) -> bytes:
@@ -210,6 +229,11 @@ class Peer:
     @property
     def candidates(self) -> dict[str, str]:
         return self.selected.names if self.selected else {}
+
+    @property
+    def rtt_s(self) -> float | None:
+        """A round trip as SCTP's acknowledgements show it, smoothed."""
+        return self._sctp._srtt
 
     @property
     def buffered(self) -> int:
@@ -251,6 +275,7 @@ class Peer:
     async def close(self) -> None:
         """Let go of everything, within 2 s. Safe to call again."""
         if self._closing is None:
+            self._verdict = self.verdict()  # closing forgets how far it came
             self._inbox.clear()
             self._found.set()  # nothing more is found
             self._closing = self._loop.create_task(self._close())
@@ -270,7 +295,7 @@ class Peer:
             raise
         if not self._connection.offered:
             await self.close()
-            raise PeerUnreachable(NO_ADDRESS[self._policy])
+            raise PeerUnreachable(f"No connection: {self.verdict()}.")
         self._found.clear()
         self.local = Description(
             fingerprint=self.own_fingerprint,
@@ -284,7 +309,7 @@ class Peer:
     def _start(self, remote: Description) -> None:
         if remote.is_complete:
             reachable(remote.candidates, self._policy)  # raises when nothing is
-        self._is_started = True
+        self._announced = remote.fingerprint
         self.add(remote.candidates, is_complete=remote.is_complete)
         self._spawn(self._connect(remote))
 
@@ -297,7 +322,7 @@ class Peer:
                 RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd)
             )
             if self._ice.state != "completed":
-                self._lost("no path to the peer works; a TURN server would help")
+                self._lost(self.verdict())
                 return
             is_client = self.local.setup == "active" or remote.setup == "passive"
             self._dtls._set_role("client" if is_client else "server")
@@ -306,12 +331,7 @@ class Peer:
                 RTCDtlsParameters([RTCDtlsFingerprint("sha-256", pairs)])
             )
             if self._dtls.state != "connected":
-                is_other = self._seen() not in (None, remote.fingerprint)
-                self._lost(
-                    "the peer's certificate is not the one it announced"
-                    if is_other
-                    else "the DTLS handshake failed"
-                )
+                self._lost(self.verdict())
                 return
             await self._sctp.start(RTCSctpCapabilities(MESSAGE_MAX), SCTP_PORT)
         except Exception as error:
@@ -359,19 +379,22 @@ class Peer:
         elif not self._inbox.take(message):
             self._lost("the peer sent too much before it was heard")
 
+    def _stage(self) -> Stage:
+        if not self._connection.offered:
+            return Stage.ADDRESS
+        if self._announced is None:
+            return Stage.ANSWER
+        if self._ice.state != "completed":
+            return Stage.PATH
+        if self._dtls.state != "connected":
+            is_other = self._seen() not in (None, self._announced)
+            return Stage.CERTIFICATE if is_other else Stage.HANDSHAKE
+        return Stage.PROOF if self._opened.done() else Stage.CHANNEL
+
     def _seen(self) -> bytes | None:
         ssl = self._dtls._ssl
         certificate = ssl and ssl.get_peer_certificate(as_cryptography=True)
         return bytes(certificate.fingerprint(hashes.SHA256())) if certificate else None
-
-    def _progress(self) -> str:
-        if self._ice.state == "new":
-            return "the peer has not answered"
-        if self._ice.state == "checking":
-            return "no path to the peer works so far; a TURN server would help"
-        if self._dtls.state != "connected":
-            return "the peer did not finish the DTLS handshake"
-        return "the peer did not open its data channel"
 
     async def _close(self) -> None:
         if not self._opened.done():

@@ -12,15 +12,6 @@ from meshllm.transport.addresses import read_machine
 Policy: TypeAlias = Literal["all", "relay", "direct"]
 """`relay`: the peer sees no address of ours. `direct`: no relay, neither side's."""
 
-NO_ADDRESS: dict[Policy, str] = {
-    "all": "This machine has no network address to offer, and no relay answered. "
-    "Check the network, or set MESHLLM_LOOPBACK=1 to stay on this machine.",
-    "relay": "No relay answered, and this node shows its own addresses to nobody. "
-    "Does the signaling server offer a TURN server?",
-    "direct": "This machine has no network address to offer, and uses no relay. "
-    "Check the network, or allow relays.",
-}
-
 
 def reachable(remote: Sequence[Candidate], policy: Policy) -> list[Candidate]:
     """What of a peer's addresses may be dialled. PeerUnreachable when nothing may.

@@ -100,6 +100,16 @@ async def test_however_many_ask_it_is_dialled_once(street: Street) -> None:
     assert len(street.dialled) == 1
 
 
+async def test_an_attempt_that_takes_too_long_is_given_up(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "ATTEMPT_S", 0.01)
+    street.hold = asyncio.Event()
+    with pytest.raises(PeerUnreachable, match="may be overloaded"):
+        await street.links.get(MIA)
+    assert street.links.warmth(ID).failed_lately
+
+
 async def test_a_lost_path_is_replaced_while_somebody_waits(street: Street) -> None:
     link, asked, answering = await street.ask()
     answering.write(b"one ")

@@ -16,6 +16,7 @@ from nacl.signing import SigningKey
 from meshllm.errors import Code, MeshError, NotAllowed, PeerUnreachable
 from meshllm.identity import Identity
 from meshllm.protocol import envelope
+from meshllm.protocol.description import Description
 from meshllm.protocol.envelope import Offer, open_envelope
 from meshllm.transport import introduce
 from meshllm.transport.introduce import Deliver, Introduced, Introducer
@@ -106,6 +107,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     try:
         yield here
     finally:
+        await here.asks.close()
         await here.provides.close()
         for introduced in here.met:
             introduced.wire.close("the test is over")
@@ -152,6 +154,48 @@ async def test_no_byte_of_an_envelope_can_be_altered(
             here.provides.receive(here.ann.id, b"a" * 16, bytes(altered), here.to_ann)
         await asyncio.sleep(0)
         assert len(here.made) == made
+
+
+async def test_whoever_does_not_answer_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with world(monkeypatch) as here:
+
+        async def lost(to: PeerId, conn: bytes | None, sealed: bytes) -> None:
+            """The server took it, the provider never got it."""
+
+        with pytest.raises(PeerUnreachable, match=r"within 0\.7 s: the peer has not"):
+            await here.dial(lost)
+
+
+async def test_a_server_that_takes_no_offer_is_not_the_peers_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with world(monkeypatch) as here:
+        monkeypatch.setattr(introduce, "DELIVER_S", 0.01)
+
+        async def stuck(to: PeerId, conn: bytes | None, sealed: bytes) -> None:
+            await asyncio.Event().wait()
+
+        with pytest.raises(PeerUnreachable, match="server did not pass the offer on"):
+            await here.dial(stuck)
+
+
+async def test_a_path_that_opens_for_neither_has_a_reason_on_both_sides(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(monkeypatch) as here:
+        real = Peer.accept
+
+        async def deaf(peer: Peer, remote: Description) -> None:
+            await real(peer, replace(remote, pwd="x" * 22))
+
+        monkeypatch.setattr(Peer, "accept", deaf)
+        with pytest.raises(PeerUnreachable, match="names no STUN or TURN server"):
+            await here.dial()
+        while not caplog.text:
+            await asyncio.sleep(0.01)
+        assert "names no STUN or TURN server" in caplog.text
 
 
 async def test_a_replayed_offer_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,10 +236,32 @@ async def test_a_wrong_password_ends_in_no_path() -> None:
     other = await Peer.answer(one.local, [])
     try:
         await one.accept(replace(other.local, pwd="x" * 22))
-        with pytest.raises(PeerUnreachable, match="no path"):
+        with pytest.raises(PeerUnreachable, match="no STUN or TURN server"):
             await one.opened(0.3)  # ICE itself would try for half a minute
     finally:
         await asyncio.gather(one.close(), other.close())
+
+
+async def test_the_verdict_knows_which_servers_answered() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        stun = IceServer((f"stun:127.0.0.1:{silent.getsockname()[1]}",))
+        one = await Peer.offer([stun])
+        other = await Peer.answer(one.local, [])
+        try:
+            await one.accept(replace(other.local, pwd="x" * 22))
+            with pytest.raises(PeerUnreachable, match="UDP seems to be blocked here"):
+                await one.opened(0.3)
+        finally:
+            await asyncio.gather(one.close(), other.close())
+
+
+async def test_the_verdict_outlives_the_end() -> None:
+    peer = await Peer.offer([])
+    before = peer.verdict()
+    await peer.close()
+    assert "has not answered" in before
+    assert peer.verdict() == before
 
 
 async def test_closing_wakes_whoever_waits() -> None:
@@ -260,7 +282,8 @@ async def test_without_any_address_there_is_advice(
 
 
 @pytest.mark.parametrize(
-    ("policy", "advice"), [("relay", "No relay answered"), ("direct", "allow relays")]
+    ("policy", "advice"),
+    [("relay", "names no TURN server"), ("direct", "without --direct-only")],
 )
 async def test_a_policy_that_leaves_nothing_says_so(
     policy: Policy, advice: str, monkeypatch: pytest.MonkeyPatch
