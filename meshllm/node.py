@@ -34,6 +34,7 @@ from meshllm.routing.links import Links
 from meshllm.routing.mesh import MeshRouter
 from meshllm.routing.roster import Provider, Roster, Trust
 from meshllm.transport.introduce import VERSIONS, Introduced, Introducer
+from meshllm.transport.link import NO_PATH
 from meshllm.transport.peer import IceServer
 from meshllm.transport.policy import Policy
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
@@ -93,7 +94,7 @@ class Node:
             self.identity,
             self.conn,
             chain=lambda: self.membership.chain,
-            servers=lambda: self._hub.servers,
+            servers=lambda: self.servers,
             decide=self._decide,
             policy=options.policy,
         )
@@ -204,6 +205,11 @@ class Node:
             with contextlib.suppress(MeshError):
                 await self.signaling.announce(None)
 
+    @property
+    def servers(self) -> tuple[IceServer, ...]:
+        """STUN and TURN, as the signaling server named them last."""
+        return self._hub.servers
+
     def status(self) -> dict[str, Any]:
         """This node in one JSON object."""
         admission = self.membership.admission(int(time.time()))
@@ -220,6 +226,7 @@ class Node:
                 "since": int(self._hub.since),
             },
             "servers": self._servers.describe(),
+            "policy": self.options.policy,
             "tasks": len(asyncio.all_tasks()),
             "shares": self.host.status() if self.host else None,
         }
@@ -239,7 +246,7 @@ class Node:
             "role": provider.admission.role.value,
             "direction": "provider",
             "models": [model.name for model in provider.models],
-        } | (link.describe() if link else {"path": None})
+        } | (link.describe() if link else NO_PATH | {"streams": 0})
 
     # Trust
 

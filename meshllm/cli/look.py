@@ -101,7 +101,7 @@ def _five_lines(node: dict[str, Any]) -> list[str]:
         place += f", until {_day(node['until'])}, when an owner's node has confirmed it"
     else:
         place += f" until {_day(node['until'])}"
-    runs = [f"{one['command']} (process {one['pid']})" for one in node["running"]]
+    runs = [_process(one) for one in node["running"]]
     return [
         f"node     {node['name'] or 'unnamed'}  {node['id']}",
         f"mesh     {node['mesh']}  {place}",
@@ -110,6 +110,13 @@ def _five_lines(node: dict[str, Any]) -> list[str]:
         + (", ".join(runs) or "nothing; try `meshllm share` or `meshllm gateway`"),
         f"offers   {_offer_line(node['running'])}",
     ]
+
+
+def _process(one: dict[str, Any]) -> str:
+    text = f"{one['command']} (process {one['pid']})"
+    if one["policy"] != "all":
+        text += f" --{one['policy']}-only"
+    return f"{text} for {span(time.time() - one['started'])}"
 
 
 def _server_line(node: dict[str, Any]) -> str:
@@ -126,18 +133,19 @@ def _server_line(node: dict[str, Any]) -> str:
 
 
 def _offer_line(running: Sequence[dict[str, Any]]) -> str:
+    parts = []
     for one in running:
         if shares := one.get("shares"):
             names = ", ".join(shares["models"]) or "no model"
-            return (
-                f"{names} ({shares['backend']}); {shares['running']} of"
+            parts.append(
+                f"{names} ({shares['backend']}), {shares['running']} of"
                 f" {shares['parallel']} running, {shares['waiting']} waiting,"
                 f" {shares['clients']} connected"
             )
     urls = [str(one["url"]) for one in running if one.get("url")]
     if urls:
-        return "no model of its own; the mesh's at " + ", ".join(urls)
-    return "no model"
+        parts.append("the mesh's models at " + ", ".join(urls))
+    return "; ".join(parts) or "no model"
 
 
 def _day(until: int) -> str:
@@ -207,7 +215,7 @@ def _peer_row(row: dict[str, Any]) -> tuple[str, ...]:
         row["id"][:8],
         row["role"],
         row["direction"],
-        "none" if path is None else "relay" if path == "relay" else "direct",
+        "none" if path is None else "relay" if row["relay"] else "direct",
         "-".join(kinds),
         "" if rtt is None else f"{rtt:.0f} ms",
         "" if since is None else span(time.time() - since),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from meshllm.errors import Code, MeshError, NotAllowed, PeerUnreachable, StreamReset
 from meshllm.protocol.events import (
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0  # slow readers and detached sessions are judged in whole seconds
 READY_S = 3.0
+NO_PATH: Final[dict[str, Any]] = dict.fromkeys(
+    ("path", "candidates", "relay", "rtt_ms", "since")
+)
 
 
 class Stream:
@@ -148,6 +152,7 @@ class Link:
         self.on_going_away: Callable[[], None] = lambda: None
         self.on_closed: Callable[[Code, str], None] = lambda code, text: None
         self.wire: Wire | None = None
+        self._taken_at = 0.0
         self._streams: dict[int, Stream] = {}
         self.loop = asyncio.get_running_loop()
         self._active = asyncio.Event()
@@ -187,6 +192,8 @@ class Link:
     def take(self, wire: Wire) -> None:
         """This wire is the session's from now on."""
         former, self.wire = self.wire, wire
+        if former is not wire:
+            self._taken_at = time.time()
         wire.on_frames = self.on_frames
         wire.on_closed = self._on_wire_closed
         wire.on_sent = self._on_sent
@@ -227,16 +234,18 @@ class Link:
         self._may_open.set()
 
     def describe(self) -> dict[str, Any]:
-        """For `meshllm peers`: the path as it is now."""
+        """For `meshllm peers`: the path as it is now, `since` it became ours. ICE may
+        meanwhile have moved it from a relay to a direct pair."""
         if self.wire is None:
-            return {"path": None}
-        rtt = self.wire.path.rtt_s
+            return NO_PATH | {"streams": self.load}
+        rtt = self.wire.path.rtt_s or self.wire.carrier.rtt_s
+        kind = self.wire.carrier.kind
         return {
-            "path": self.wire.carrier.kind,
+            "path": kind,
             "candidates": self.wire.carrier.candidates,
-            "relay": self.wire.carrier.kind == "relay",
+            "relay": kind == "relay",
             "rtt_ms": None if rtt is None else round(rtt * 1000, 1),
-            "since": int(self.wire.since),
+            "since": int(self._taken_at),
             "streams": self.load,
         }
 

@@ -32,6 +32,10 @@ class MemoryCarrier:
         one._peer, other._peer = other, one
         return one, other
 
+    @property
+    def rtt_s(self) -> float | None:
+        return None
+
     def send(self, message: bytes) -> None:
         self.buffered += len(message)
         self.sent += len(message)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -45,6 +44,11 @@ class Carrier(Protocol):
         """`local` and `remote`: kind and address of the pair in use."""
         ...
 
+    @property
+    def rtt_s(self) -> float | None:
+        """A round trip, if the carrier knows; who sends no PING has no other."""
+        ...
+
     def send(self, message: bytes) -> None: ...
     async def close(self) -> None: ...
 
@@ -63,7 +67,6 @@ class Wire:
         self.on_closed: Callable[[Wire, str], None] = lambda wire, reason: None
         self.on_sent: Callable[[], None] = lambda: None
         self.is_closed = False
-        self.since = time.time()
         self._silent_s = silent_s
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()

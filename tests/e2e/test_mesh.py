@@ -80,6 +80,7 @@ async def test_everything_runs_at_once_in_one_home(
     await found(meshllm)
     provider = await share(meshllm, "anna", ollama)
     gateway = await meshllm.start("anna", "gateway", "--port", "0")
+    began = int(time.time())
     text, _ = await ask(gateway)
     assert text == HELLO
     done = await meshllm.run("anna", "chat", "llama3.2", "hi", "--json")
@@ -96,6 +97,13 @@ async def test_everything_runs_at_once_in_one_home(
     assert seen["gateway", "provider"]["path"] == "host"
     assert seen["gateway", "provider"]["pid"] == gateway.child.pid
     assert seen["share", "client"]["pid"] == provider.child.pid
+    for row in (seen["gateway", "provider"], seen["share", "client"]):
+        assert row["candidates"].keys() == {"local", "remote"}
+        assert (row["relay"], row["rtt_ms"] > 0) == (False, True)
+        assert began <= row["since"] <= time.time()
+    unused = seen["share", "provider"]  # ourselves, whom no path leads to
+    assert unused.keys() == row.keys()
+    assert {unused[key] for key in ("path", "candidates", "relay", "rtt_ms")} == {None}
     table = await meshllm.run("anna", "peers")
     heads, *rows = [line.split("\t") for line in table.out.splitlines()]
     assert heads[:6] == ["peer", "id", "role", "is a", "path", "via"]
@@ -132,7 +140,8 @@ async def check_status(meshllm: Commands, provider: Serving, gateway: Serving) -
     ]
     assert f"share (process {provider.child.pid})" in lines[3]
     assert f"gateway (process {gateway.child.pid})" in lines[3]
-    assert "llama3.2:latest (ollama); 0 of 1 running" in lines[4]
+    assert "llama3.2:latest (ollama), 0 of 1 running" in lines[4]
+    assert f"; the mesh's models at {gateway.url}" in lines[4]
     document = (await meshllm.run("anna", "status", "--json")).json
     assert [one["command"] for one in document["running"]] == ["share", "gateway"]
     assert document["running"][1]["url"] == gateway.url

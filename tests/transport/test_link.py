@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from meshllm.protocol.frames import Frame, Resume
 from meshllm.protocol.session import Session
 from meshllm.protocol.streams import INITIAL_CREDIT
 from meshllm.transport.link import Link
+from meshllm.transport.memory import MemoryCarrier
 from meshllm.transport.wire import Wire
 from tests.fakes.links import SESSION, connected, read_all, refuse, wires
 
@@ -25,6 +27,32 @@ async def test_a_question_and_its_answer_cross() -> None:
         answering.write(b"answer")
         answering.finish()
         assert await read_all(asked) == b"answer"
+
+
+async def test_a_link_tells_of_the_path_that_it_has_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 1_000.0
+    monkeypatch.setattr(time, "time", lambda: clock)
+    async with connected() as pair:
+        first = pair.client.describe()
+        assert (first["path"], first["relay"], first["since"]) == ("host", False, 1_000)
+        assert first["rtt_ms"] > 0
+        clock = 2_000.0
+        monkeypatch.setattr(MemoryCarrier, "kind", "relay")  # ICE has moved it
+        moved = pair.client.describe()
+        assert (moved["path"], moved["relay"], moved["since"]) == ("relay", True, 1_000)
+        await pair.connect()
+        assert pair.client.describe()["since"] == 2_000
+
+
+async def test_a_link_without_a_path_has_the_same_keys() -> None:
+    async with connected() as pair:
+        with_path = pair.client.describe()
+        assert pair.client.wire is not None
+        pair.client.wire.close("cut by the test")
+        without = pair.client.describe()
+    assert without == dict.fromkeys(with_path) | {"streams": 0}
 
 
 async def test_streams_that_both_sides_completed_are_forgotten() -> None:
