@@ -58,13 +58,22 @@ class Machine:
 
 def read_machine() -> Machine:
     """The addresses there are now."""
-    found = [
+    return choose(read_interfaces(), is_forced=is_forced())
+
+
+def read_interfaces() -> list[tuple[str, str]]:
+    """Interface and address, whether a peer could be behind it or not."""
+    return [
         (adapter.name, str(ip.ip if isinstance(ip.ip, str) else ip.ip[0]))
         for adapter in ifaddr.get_adapters()
         for ip in adapter.ips
         if isinstance(ip.ip, str) or ip.ip[2] == 0  # no fe80::1%eth0
     ]
-    return choose(found, is_forced=os.environ.get(LOOPBACK_ENV) == "1")
+
+
+def is_forced() -> bool:
+    """Somebody told us to stay on this machine."""
+    return os.environ.get(LOOPBACK_ENV) == "1"
 
 
 def choose(found: Iterable[tuple[str, str]], *, is_forced: bool) -> Machine:

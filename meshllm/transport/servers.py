@@ -47,28 +47,23 @@ class Server:
 
 def read_servers(servers: Sequence[IceServer]) -> list[Server]:
     """Those we can use. One bad URL shall not take the other paths away."""
-    found = []
-    for server in servers:
-        for url in server.urls:
-            try:
-                parts = parse_stun_turn_uri(url)
-            except ValueError:
-                log.warning("%r is not a STUN or TURN URL; it is not used", url)
-                continue
-            transport = parts.get("transport", "udp")
-            if parts["scheme"] == "stuns" or transport not in ("udp", "tcp"):
-                log.debug("%s is not used: no such transport here", url)
-            elif parts["scheme"] == "turns" and transport == "udp":
-                log.debug("%s is not used: no DTLS to relays here", url)
-            else:
-                address = (parts["host"], parts["port"])
-                found.append(
-                    Server(
-                        parts["scheme"],
-                        address,
-                        transport,
-                        server.username,
-                        server.credential,
-                    )
-                )
-    return found
+    urls = [(url, server) for server in servers for url in server.urls]
+    return [found for one in urls if (found := read_url(*one)) is not None]
+
+
+def read_url(url: str, of: IceServer) -> Server | None:
+    """None, and a line in the log, for one that we cannot use."""
+    try:
+        parts = parse_stun_turn_uri(url)
+    except ValueError:
+        log.warning("%r is not a STUN or TURN URL; it is not used", url)
+        return None
+    scheme, transport = parts["scheme"], parts.get("transport", "udp")
+    if scheme == "stuns" or transport not in ("udp", "tcp"):
+        log.debug("%s is not used: no such transport here", url)
+        return None
+    if scheme == "turns" and transport == "udp":
+        log.debug("%s is not used: no DTLS to relays here", url)
+        return None
+    address = (parts["host"], parts["port"])
+    return Server(scheme, address, transport, of.username, of.credential)

@@ -82,10 +82,16 @@ class Commands:
         return Serving(child, said)
 
     async def run(
-        self, home: str, *words: str, stdin: str | bytes = "", code: int | None = 0
+        self,
+        home: str,
+        *words: str,
+        stdin: str | bytes = "",
+        code: int | None = 0,
+        at: tuple[str, ...] = (),
     ) -> Done:
-        """A command that ends, and must end with `code`."""
+        """A command that ends, and must end with `code`; `at` as for `start`."""
         process = await asyncio.create_subprocess_exec(
+            *at,
             *MESHLLM,
             "--home",
             str(self.home(home)),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -48,21 +51,43 @@ class Allocation:
 
 
 class TurnServer:
-    """`released` counts allocations that their client gave back."""
+    """`released` counts allocations that their client gave back. What comes to a
+    relayed address is passed on to its client only from peers with a channel, unless it
+    `takes_from_anywhere`: then within a DATA indication."""
 
-    def __init__(self, username: str, password: str) -> None:
+    def __init__(self, key_of: Callable[[str], bytes | None]) -> None:
         self.is_silent = False
+        self.takes_from_anywhere = False
         self.released = 0
-        self._username = username
-        self._key = make_integrity_key(username, REALM, password)
+        self._key_of = key_of
         self._allocations: dict[Address, Allocation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket: Socket
 
     @classmethod
+    def running(
+        cls, username: str, password: str
+    ) -> AbstractAsyncContextManager[TurnServer]:
+        """It knows one user."""
+        key = make_integrity_key(username, REALM, password)
+        return cls._running(lambda name: key if name == username else None)
+
+    @classmethod
+    def sharing(cls, secret: bytes) -> AbstractAsyncContextManager[TurnServer]:
+        """It takes whom the signaling server with this secret has named."""
+
+        def key_of(name: str) -> bytes:
+            digest = hmac.new(secret, name.encode(), hashlib.sha1).digest()
+            return make_integrity_key(name, REALM, base64.b64encode(digest).decode())
+
+        return cls._running(key_of)
+
+    @classmethod
     @asynccontextmanager
-    async def running(cls, username: str, password: str) -> AsyncIterator[TurnServer]:
-        server = cls(username, password)
+    async def _running(
+        cls, key_of: Callable[[str], bytes | None]
+    ) -> AsyncIterator[TurnServer]:
+        server = cls(key_of)
         server._socket = await bind(server._receive)
         try:
             yield server
@@ -95,7 +120,12 @@ class TurnServer:
             message_class=Class.RESPONSE,
             transaction_id=request.transaction_id,
         )
-        if not self._is_authentic(request):
+        if request.message_method is Method.BINDING:  # it is a STUN server as well
+            response.attributes["XOR-MAPPED-ADDRESS"] = client
+            self._socket.transport.sendto(bytes(response), client)
+            return
+        key = self._key_of(request.attributes.get("USERNAME", ""))
+        if key is None or not request.check_message_integrity(key):
             response.message_class = Class.ERROR
             response.attributes["ERROR-CODE"] = (401, "Unauthenticated")
             response.attributes["REALM"] = REALM
@@ -118,13 +148,8 @@ class TurnServer:
                 response.attributes["LIFETIME"] = 0
                 self._allocations.pop(client).relay.transport.close()
                 self.released += 1
-        response.add_message_integrity(self._key)
+        response.add_message_integrity(key)
         self._socket.transport.sendto(bytes(response), client)
-
-    def _is_authentic(self, request: Message) -> bool:
-        return request.attributes.get(
-            "USERNAME"
-        ) == self._username and request.check_message_integrity(self._key)
 
     async def _allocate(self, client: Address) -> Allocation:
         def relayed(data: bytes, peer: Address) -> None:
@@ -132,6 +157,10 @@ class TurnServer:
             if numbers:  # without a channel there is no permission either
                 head = numbers[0].to_bytes(2) + len(data).to_bytes(2)
                 self._socket.transport.sendto(head + data, client)
+            elif self.takes_from_anywhere:
+                said = Message(Method.DATA, Class.INDICATION)
+                said.attributes |= {"XOR-PEER-ADDRESS": peer, "DATA": data}
+                self._socket.transport.sendto(bytes(said), client)
 
         allocation = Allocation(await bind(relayed))
         self._allocations[client] = allocation

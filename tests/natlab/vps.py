@@ -7,8 +7,6 @@ asks for (SNI), which is no question of NATs.
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import secrets
 import socket
 import sys
@@ -16,17 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
-from cryptography.x509.oid import NameOID
-
 from meshllm.processes import Child
+from tests.fakes.certificates import certify
 from tests.fakes.commands import Commands
 from tests.natlab import net
 from tests.natlab.sites import VPS, VPS_HOSTS, VPS_HOSTS6
@@ -86,7 +75,7 @@ async def vps(meshllm: Commands, members: Sequence[str]) -> AsyncIterator[Child]
 @asynccontextmanager
 async def coturn(folder: Path) -> AsyncIterator[Child]:
     """It serves. In the folder are `secret` (of `use-auth-secret`) and `ca.pem`."""
-    certify(folder)
+    certify(folder, (*VPS_HOSTS, *VPS_HOSTS6))
     secret = secrets.token_hex(16)
     (folder / "secret").write_text(secret)
     text = COTURN.format(relay=RELAY, relay6=RELAY6, secret=secret, folder=folder)
@@ -119,69 +108,3 @@ async def _settle(meshllm: Commands, link: str, members: Sequence[str]) -> None:
     child = await Child.start(net.entered(VPS, *argv), meshllm.env, name="settle")
     if await child.wait():
         raise RuntimeError(child.why())
-
-
-def certify(folder: Path) -> None:
-    """`ca.pem`, and `server.pem` with `server.key` for all addresses of the VPS."""
-    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    issuer, subject = _name("natlab CA"), _name("natlab VPS")
-    authority = (
-        _draft(subject=issuer, issuer=issuer, key=ca_key, signer=ca_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    hosts = [ipaddress.ip_address(host) for host in (*VPS_HOSTS, *VPS_HOSTS6)]
-    names = x509.SubjectAlternativeName([x509.IPAddress(host) for host in hosts])
-    server = (
-        _draft(subject=subject, issuer=issuer, key=key, signer=ca_key)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(names, critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    (folder / "ca.pem").write_bytes(authority.public_bytes(Encoding.PEM))
-    (folder / "server.pem").write_bytes(server.public_bytes(Encoding.PEM))
-    (folder / "server.key").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _draft(
-    *,
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    signer: ec.EllipticCurvePrivateKey,
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-    signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-    return (
-        x509.CertificateBuilder(issuer, subject, key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-        )
-        .add_extension(signed_by, critical=False)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

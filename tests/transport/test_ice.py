@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
 
 import aioice
 import aioice.ice
@@ -22,6 +21,7 @@ from meshllm.transport.ice import IceConnection
 from meshllm.transport.pair import to_aioice
 from meshllm.transport.policy import Policy
 from meshllm.transport.servers import IceServer
+from tests.fakes.stun import StunServer, keeps_the_port
 from tests.fakes.turn import HOST, Address, TurnServer, address_of, bind
 
 LO = ("lo", "127.0.0.1")
@@ -61,33 +61,14 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-class StunServer(asyncio.DatagramProtocol):
-    """Answers binding requests as a NAT would show us: from 203.0.113.9."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        if addr[0] == NO_WAY_OUT:
-            return
-        request = aioice.stun.parse_message(data)
-        response = aioice.stun.Message(
-            message_method=request.message_method,
-            message_class=aioice.stun.Class.RESPONSE,
-            transaction_id=request.transaction_id,
-        )
-        response.attributes["XOR-MAPPED-ADDRESS"] = ("203.0.113.9", addr[1])
-        self.transport.sendto(bytes(response), addr)
+def outside(client: Address) -> Address | None:
+    return None if client[0] == NO_WAY_OUT else keeps_the_port(client)
 
 
 @pytest.fixture
 async def stun_port() -> AsyncIterator[int]:
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(
-        StunServer, local_addr=(LOOPBACK, 0)
-    )
-    yield transport.get_extra_info("sockname")[1]
-    transport.close()
+    async with StunServer.running(outside) as port:
+        yield port
 
 
 def test_virtual_interfaces_are_not_offered_but_are_ours() -> None:
