@@ -20,6 +20,7 @@ ROOMS = {
     "cli": "*",
     "facts": "metrics node provider transport",
     "demo": "backends config founding joining processes routing",
+    "doctor": "control joining node protocol routing transport trust",
     "node": "backends dialects identity membership protocol provider routing transport"
     " trust",
     "founding": "identity joining membership transport trust",
@@ -54,10 +55,12 @@ EVERYWHERE = {"errors", "version"}  # `from meshllm import __version__`
 PURE = [
     "meshllm/dialects/*.py",
     "meshllm/gateway/idle.py",
+    "meshllm/doctor/nat.py",
     "meshllm/protocol/*.py",
     "meshllm/trust/*.py",
     "meshllm/routing/candidates.py",
     "meshllm/routing/choose.py",
+    "meshllm/transport/verdict.py",
     "signaling/effects.py",
     "signaling/hub.py",
     "signaling/kept.py",

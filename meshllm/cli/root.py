@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "This node": [
         ("status", "look", "Show this node in five lines."),
         ("peers", "look", "List the peers this node sees, with the path to each."),
+        ("doctor", "doctor", "Find out why a connection fails, and what to do."),
         ("logs", "look", "Show the log of the share and gateway in this home."),
         ("identity", "identity", "Show this node's peer id and key file."),
         ("completion", "completion", "Print the completion script of a shell."),

@@ -35,6 +35,7 @@ def run(home: Path, *words: str) -> Result:
         ["peers"],
         ["logs"],
         ["logs", "-f"],
+        ["doctor"],
         ["invite"],
         ["leave"],
     ],
