@@ -1,7 +1,8 @@
 """Child processes that end with their parent, and say why when they end early.
 
 The parent holds a pipe on the child's stdin. However the parent dies, also by a signal
-that nobody can catch, the pipe closes, and `exit_when_parent_dies` in the child acts.
+that nobody can catch, the pipe closes, and `exit_when_parent_dies` in the child acts,
+or the shell of `guarded` around a program that is not ours.
 """
 
 from __future__ import annotations
@@ -27,14 +28,43 @@ LINE_LIMIT = 1024 * 1024
 # A child that prints on must not block, nor fill our memory: of lines that nobody has
 # read, the first are kept, because they say that it is ready.
 KEPT_LINES = 256
+# The shell outlives us by as long as it takes to end the child. SIGUSR2 is passed on.
+# `wait` also returns when a trap ran: the child has ended when it is no more.
+_GUARD = """
+exec 3<&0
+"$@" 3<&- </dev/null &
+child=$!
+{
+  while read -r _; do :; done <&3
+  kill "$child"
+  sleep 3
+  kill -KILL "$child"
+} >/dev/null 2>&1 &
+watch=$!
+trap 'kill "$child"' TERM
+trap 'kill -USR2 "$child"' USR2
+while :; do
+  wait "$child"
+  code=$?
+  kill -0 "$child" 2>/dev/null || break
+done
+kill "$watch"
+exit "$code"
+"""
 
 
 class Child:
     """A running process of ours. Start it with `Child.start`, end it with `stop`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        name: str,
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
         self._process = process
         self.name = name
+        self._on_line = on_line
         self._tail = bytearray()
         self._lines: deque[str] = deque()
         self._news = asyncio.Event()
@@ -50,8 +80,10 @@ class Child:
         env: Mapping[str, str] | None = None,
         *,
         name: str | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> Child:
-        """`env` is added to our own environment. OSError when it cannot be started."""
+        """`env` is added to our own environment. `on_line` is told each line of stdout,
+        which then is not kept. OSError when it cannot be started."""
         own_group: dict[str, Any] = (
             {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
             if sys.platform == "win32"
@@ -66,7 +98,7 @@ class Child:
             limit=LINE_LIMIT,
             **own_group,
         )
-        return cls(process, name or os.path.basename(argv[0]))
+        return cls(process, name or os.path.basename(argv[0]), on_line)
 
     @property
     def pid(self) -> int:
@@ -124,6 +156,12 @@ class Child:
         await asyncio.wait(self._readers)
         return code
 
+    def send_signal(self, number: int) -> None:
+        """Nothing happens when it has ended."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
     async def stop(self, timeout_s: float = 5.0) -> int:
         """Asks it to end, then makes it. Returns its exit code."""
         try:
@@ -143,9 +181,12 @@ class Child:
     async def _read_stdout(self) -> None:
         assert self._process.stdout is not None
         try:
-            while line := await self._process.stdout.readline():
-                if len(self._lines) < KEPT_LINES:
-                    self._lines.append(line.decode(errors="replace").rstrip("\r\n"))
+            while data := await self._process.stdout.readline():
+                line = data.decode(errors="replace").rstrip("\r\n")
+                if self._on_line is not None:
+                    self._on_line(line)
+                elif len(self._lines) < KEPT_LINES:
+                    self._lines.append(line)
                     self._news.set()
         except ValueError:  # a line beyond LINE_LIMIT is not one of ours
             await _drain(self._process.stdout)
@@ -156,6 +197,12 @@ class Child:
         assert self._process.stderr is not None
         while chunk := await self._process.stderr.read(4096):
             self._tail = (self._tail + chunk)[-STDERR_TAIL:]
+
+
+def guarded(argv: Sequence[str]) -> list[str]:
+    """The command that runs this one, which then ends with its parent too (not on
+    Windows). One that a signal ended has 128 + its number for a code, as in a shell."""
+    return ["/bin/sh", "-c", _GUARD, "guard", *argv]
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:

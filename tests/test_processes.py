@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshllm.errors import BackendError
-from meshllm.processes import Child, exit_when_parent_dies
+from meshllm.processes import Child, exit_when_parent_dies, guarded
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="waits for a stranger's end by pidfd (Linux)"
@@ -113,6 +113,75 @@ async def test_the_environment_is_ours_and_more() -> None:
     child = await Child.start(python(code), {"MORE": "yes"})
     assert await child.wait_line(10) == "yes1"
     await child.stop()
+
+
+async def test_who_wants_each_line_is_told_it() -> None:
+    told: list[str] = []
+    code = "for n in range(1000): print(n)"
+    child = await Child.start(python(code), on_line=told.append)
+    assert await child.wait() == 0
+    assert told == [str(n) for n in range(1000)]
+    await child.stop()
+
+
+# Programs that know nothing of us: the shell around them does the watching.
+FOREIGN = """
+import os, signal, sys, threading
+signal.signal(signal.SIGUSR2, lambda *_: print("renewed", flush=True))
+print('{"pid": %d}' % os.getpid(), flush=True)
+while True: signal.pause()
+"""
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + FOREIGN
+
+
+async def test_a_guarded_program_hears_signals_and_its_end_is_told() -> None:
+    child = await Child.start(guarded(python(FOREIGN)))
+    pid = (await child.wait_json(10))["pid"]
+    child.send_signal(signal.SIGUSR2)
+    assert await child.wait_line(10) == "renewed"
+    child.send_signal(signal.SIGUSR2)
+    assert await child.wait_line(10) == "renewed"
+    os.kill(pid, signal.SIGKILL)
+    assert await child.wait() == 128 + signal.SIGKILL
+    child.send_signal(signal.SIGUSR2)  # to nobody
+    await child.stop()
+
+
+async def test_a_guarded_program_is_stopped_and_says_why_it_ended() -> None:
+    child = await Child.start(guarded(python(FOREIGN)))
+    await child.wait_json(10)
+    assert await child.stop() == 128 + signal.SIGTERM
+    code = "import sys; sys.stderr.write('no such thing\\n'); sys.exit(7)"
+    child = await Child.start(guarded(python(code)), name="it")
+    assert await child.wait() == 7
+    assert child.why() == "it ended with 7: no such thing"
+    await child.stop()
+
+
+@pytest.mark.parametrize("code", [FOREIGN, DEAF], ids=["willing", "deaf"])
+async def test_a_guarded_program_ends_when_we_are_killed(code: str) -> None:
+    parent_code = f"""
+import asyncio, json
+from meshllm.processes import Child, guarded
+async def main():
+    child = await Child.start(guarded({python(code)!r}))
+    print(json.dumps(await child.wait_json(10)), flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    parent = await Child.start(python(parent_code))
+    pid = (await parent.wait_json(10))["pid"]
+    waiting = asyncio.ensure_future(ended(pid))
+    await asyncio.sleep(0)
+    try:
+        os.kill(parent.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            await asyncio.shield(waiting)
+    finally:
+        if not waiting.done():
+            os.kill(pid, signal.SIGKILL)
+        await waiting
+    await parent.stop()
 
 
 @pytest.mark.parametrize("child_code", [CHILD, STUBBORN], ids=["willing", "stubborn"])
