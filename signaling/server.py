@@ -7,10 +7,9 @@ import contextlib
 import errno
 import ipaddress
 import logging
-import ssl
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -28,11 +27,15 @@ from meshllm.protocol import login
 from meshllm.protocol.signals import Ice, Signal, Welcome
 from meshllm.store import sole
 from meshllm.trust.keys import PeerId
+from signaling.coturn import CoturnProcess
+from signaling.coturn_plan import RelayOptions, plan
 from signaling.hub import Hub
 from signaling.kept import Admit
 from signaling.limits import DEFAULT_LIMITS, Limits
+from signaling.proxies import Network, caller
 from signaling.sockets import CLOSE_S, Sockets
 from signaling.tables import Table
+from signaling.tls import Certificate
 from signaling.turn import ice_servers
 
 log = logging.getLogger(__name__)
@@ -56,12 +59,12 @@ COUNTED: Final = {
     "meshes": "Meshes that are registered.",
     "providers": "Nodes that announce models.",
 }
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """Of `meshllm signal`. `port` 0 takes a free one."""
+    """Of `meshllm signal`. `port` 0 takes a free one. `relay` is the coturn beside it,
+    whose secret is that of `turn` too."""
 
     home: Path
     host: str = "127.0.0.1"
@@ -71,7 +74,8 @@ class ServeOptions:
     tls_key: Path | None = None
     stun: tuple[str, ...] = ()
     turn: tuple[str, ...] = ()
-    turn_secret: bytes | None = None
+    turn_secret: bytes | None = field(default=None, repr=False)
+    relay: RelayOptions | None = None
     trusted_proxies: tuple[Network, ...] = ()
     admit: Admit = Admit.SETUP
     limits: Limits = DEFAULT_LIMITS
@@ -89,7 +93,10 @@ class SignalingServer:
                 f"Others can reach {options.host}, so they must know this server by one"
                 " address: add --public-url https://…"
             )
-        self._tls = _tls(options)
+        self._certificate = _certificate(options)
+        self._coturn: CoturnProcess | None = None
+        self._stun, self._turn = options.stun, options.turn
+        self._secret = options.turn_secret
         self._started = time.monotonic()
         self._metrics = Metrics(self._facts)
         self._alone = contextlib.ExitStack()
@@ -102,7 +109,7 @@ class SignalingServer:
         if self._options.public_url:
             return self._options.public_url.rstrip("/")
         host = self._options.host
-        scheme = "https" if self._tls else "http"
+        scheme = "https" if self._certificate else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     @property
@@ -149,6 +156,8 @@ class SignalingServer:
             )
             self._sockets = Sockets(self._hub, self._table)
             await self._offer_setup()
+            if options.relay is not None:
+                undo.push_async_callback(await self._start_coturn(options.relay))
             self._runner = web.AppRunner(
                 self._app(), access_log=None, shutdown_timeout=2 * CLOSE_S
             )
@@ -157,6 +166,16 @@ class SignalingServer:
             await self._listen()
             undo.pop_all()
         self._ticking = asyncio.create_task(self._tick(), name="hub clock")
+
+    async def _start_coturn(self, relay: RelayOptions) -> Callable[[], Awaitable[None]]:
+        """How to stop it."""
+        coturn = await plan(relay, self._options.home)
+        self._coturn = CoturnProcess(coturn)
+        await self._coturn.start()
+        self._secret = coturn.secret.encode()
+        self._stun = (coturn.stun_url, *self._options.stun)
+        self._turn = (*coturn.urls, *self._options.turn)
+        return self._coturn.stop
 
     async def _offer_setup(self) -> None:
         kept = self._hub.kept
@@ -174,14 +193,28 @@ class SignalingServer:
             await self._sockets.stop()
         finally:
             await self._runner.cleanup()
+            if self._coturn is not None:
+                await self._coturn.stop()
             self._table.close()
             self._alone.close()
+
+    def renew_certificate(self) -> None:
+        """Somebody says that the files are new."""
+        self._refresh(is_told=True)
+
+    def _refresh(self, *, is_told: bool = False) -> None:
+        certificate = self._certificate
+        if certificate is None or not certificate.refresh(is_told=is_told):
+            return
+        if self._coturn is not None:
+            self._coturn.reload_certificate()
 
     async def _tick(self) -> None:
         seen: dict[object, float] = {}
         while True:
             await asyncio.sleep(TICK_S)
             self._sockets.tick()
+            self._refresh()
             seen = self._cut_idle(seen, time.monotonic())
 
     def _cut_idle(self, seen: dict[object, float], now: float) -> dict[object, float]:
@@ -202,7 +235,10 @@ class SignalingServer:
     async def _listen(self) -> None:
         options = self._options
         site = web.TCPSite(
-            self._runner, options.host, options.port, ssl_context=self._tls
+            self._runner,
+            options.host,
+            options.port,
+            ssl_context=self._certificate.context if self._certificate else None,
         )
         try:
             await site.start()
@@ -218,8 +254,7 @@ class SignalingServer:
         self._port = self._runner.addresses[0][1]
 
     def _ice(self, id: PeerId, now: float) -> tuple[Ice, ...]:
-        options = self._options
-        return ice_servers(options.stun, options.turn, options.turn_secret, id, now)
+        return ice_servers(self._stun, self._turn, self._secret, id, now)
 
     # Routes
 
@@ -237,9 +272,10 @@ class SignalingServer:
         return web.Response(text=GREETING)
 
     async def _health(self, request: web.Request) -> web.Response:
-        return health.health(
-            request, time.monotonic() - self._started, self._hub.counts()
-        )
+        facts = self._hub.counts()
+        if self._coturn is not None:
+            facts["coturn"] = "running" if self._coturn.is_running else "restarting"
+        return health.health(request, time.monotonic() - self._started, facts)
 
     async def _ready(self, request: web.Request) -> web.Response:
         return health.ready(request, not self._draining, {})
@@ -288,19 +324,14 @@ class SignalingServer:
         return origin
 
     def _address(self, request: web.Request) -> str:
-        """The caller's, or what the outermost proxy of ours says it is."""
-        hops = request.headers.get("X-Forwarded-For", "").split(",")
-        address = request.remote or ""
-        while hops and self._is_proxy(address):
-            address = hops.pop().strip()[:64]
-        return address
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._options.trusted_proxies)
+        """Whose the limits are."""
+        headers = request.headers
+        return caller(
+            request.remote or "",
+            headers.getall("X-Forwarded-For", ()),
+            headers.getall("Forwarded", ()),
+            self._options.trusted_proxies,
+        )
 
 
 def load_hub_key(home: Path) -> SigningKey:
@@ -321,17 +352,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _tls(options: ServeOptions) -> ssl.SSLContext | None:
+def _certificate(options: ServeOptions) -> Certificate | None:
     if options.tls_cert is None and options.tls_key is None:
         return None
     if options.tls_cert is None or options.tls_key is None:
         raise ConfigError("--tls-cert and --tls-key go together.")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(
-            f"{options.tls_cert} and {options.tls_key} are no certificate and its key:"
-            f" {exc}"
-        ) from exc
-    return context
+    return Certificate(options.tls_cert, options.tls_key)

@@ -1,15 +1,56 @@
-"""Pure: ephemeral TURN credentials (the TURN REST API, as coturn's use-auth-secret)."""
+"""Pure: TURN servers and their ephemeral credentials.
+
+Those are the ones of the TURN REST API, which coturn calls use-auth-secret.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
+import ipaddress
+import re
+from typing import Final, Literal
 
+from meshllm.errors import ConfigError
 from meshllm.protocol.signals import Ice
 from meshllm.trust.keys import PeerId
 
-TTL_S = 3600
+# docs/protocol.md §3.1: clients renew well before, with a second login. An allocation
+# is checked when it is made; one that runs outlives its credential.
+TTL_S: Final = 3600
+# RFC 7064 §3.1, RFC 7065 §3.1
+_URL: Final = re.compile(
+    r"(?P<scheme>stuns?|turns?):(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<how>\?transport=(?:udp|tcp))?"
+)
+
+
+def check_url(kind: Literal["stun", "turn"], url: str) -> str:
+    """The URL, if it is one of this kind. ConfigError says how to write it."""
+    match = _URL.fullmatch(url)
+    if (
+        match is None
+        or match["scheme"].rstrip("s") != kind
+        or (match["how"] is not None and kind == "stun")
+        or not 0 < int(match["port"] or 1) < 65_536
+        or not _is_host(match["host"])
+    ):
+        how = "?transport=udp" if kind == "turn" else ""
+        raise ConfigError(
+            f"--{kind} {url}: write it like {kind}:relay.example:3478{how}."
+        )
+    return url
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return True
+    try:
+        ipaddress.IPv6Address(host[1:-1])
+    except ValueError:
+        return False
+    return True
 
 
 def credentials(secret: bytes, peer: PeerId, now: float) -> tuple[str, str]:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
+import contextlib
+import signal as numbers
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from meshllm.cli.common import (
-    PORT,
-    Common,
-    logging_on,
-    not_yet,
-    pass_common,
-    serving_command,
-)
+from meshllm.cli.common import PORT, Common, logging_on, pass_common, serving_command
 from meshllm.cli.running import Signals, run
-from meshllm.errors import ConfigError
+from meshllm.cli.signal_options import read_options
 
 if TYPE_CHECKING:
-    from signaling.server import Network, ServeOptions, SignalingServer
+    from signaling.server import ServeOptions, SignalingServer
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-STUN = ("stun:", "stuns:")
-TURN = ("turn:", "turns:")
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+# What only --coturn knows.
+RELAY: Final = (
+    "external_ip",
+    "turn_host",
+    "turn_ip",
+    "turn_port",
+    "turn_tls_port",
+    "turn_proxy_port",
+    "turn_relay_ports",
+)
 
 
 @serving_command("signal")
@@ -43,13 +48,51 @@ TURN = ("turn:", "turns:")
 @click.option("--stun", multiple=True, metavar="URL", help="A STUN server for peers.")
 @click.option("--turn", multiple=True, metavar="URL", help="A TURN server for peers.")
 @click.option("--turn-secret-file", type=FILE, help="The secret shared with --turn.")
-@click.option("--coturn", is_flag=True, help="Start a coturn beside it (not yet).")
-@click.option("--external-ip", metavar="IP", help="For --coturn (not yet).")
+@click.option("--coturn", is_flag=True, help="Run a coturn beside it: STUN and TURN.")
+@click.option(
+    "--external-ip",
+    metavar="IP",
+    help="What coturn's address is to the outside, behind a 1:1 NAT.",
+)
+@click.option(
+    "--turn-host",
+    metavar="NAME",
+    help="How others reach coturn.  [default: as --public-url]",
+)
+@click.option(
+    "--turn-ip",
+    multiple=True,
+    metavar="IP",
+    help="coturn listens here, and relays from the first.",
+)
+@click.option(
+    "--turn-port",
+    type=PORT,
+    metavar="PORT",
+    help="coturn's, UDP and TCP.  [default: 3478]",
+)
+@click.option(
+    "--turn-tls-port",
+    type=PORT,
+    metavar="PORT",
+    help="coturn's, with --tls-cert.  [default: 443, or 5349 if that is --port]",
+)
+@click.option(
+    "--turn-proxy-port",
+    type=PORT,
+    metavar="PORT",
+    help="coturn takes TCP here alone, from a proxy that ends TLS (PROXY v2).",
+)
+@click.option(
+    "--turn-relay-ports",
+    metavar="MIN-MAX",
+    help="coturn relays from these, UDP.  [default: 49152-65535]",
+)
 @click.option(
     "--trusted-proxy",
     multiple=True,
     metavar="CIDR",
-    help="A reverse proxy whose X-Forwarded-For is believed.",
+    help="A reverse proxy whose X-Forwarded-For or Forwarded is believed.",
 )
 @click.option(
     "--admit",
@@ -58,68 +101,39 @@ TURN = ("turn:", "turns:")
     show_default=True,
     help="Who may register a mesh: by the one-time link, anyone, nobody new.",
 )
+@click.option(
+    "--print-coturn-config",
+    is_flag=True,
+    help="Print what --coturn would run, for one that runs elsewhere, and end.",
+)
 @pass_common
-def signal(common: Common, /, **given: Any) -> None:
+def signal(
+    common: Common,
+    /,
+    coturn: bool,
+    print_coturn_config: bool,
+    **given: Any,
+) -> None:
     """Run the signaling server of one or more meshes.
 
     It introduces peers to each other and sees no prompt, no answer and no readable
     offer. The first start prints the one-time link for `meshllm init`.
     """
-    run(_serve(common, _options(common.home, **given)))
-
-
-def _options(
-    home: Path,
-    *,
-    coturn: bool,
-    external_ip: str | None,
-    admit: str,
-    stun: tuple[str, ...],
-    turn: tuple[str, ...],
-    turn_secret_file: Path | None,
-    trusted_proxy: tuple[str, ...],
-    **given: Any,
-) -> ServeOptions:
-    from signaling.kept import Admit
-    from signaling.server import ServeOptions
-
-    if coturn or external_ip:
-        raise not_yet("--coturn")
-    if turn and turn_secret_file is None:
-        raise ConfigError(
-            "--turn needs --turn-secret-file: the static-auth-secret of that server."
-        )
-    return ServeOptions(
-        home=home,
-        admit=Admit(admit),
-        stun=tuple(_ice_url("--stun", url, STUN) for url in stun),
-        turn=tuple(_ice_url("--turn", url, TURN) for url in turn),
-        turn_secret=_secret(turn_secret_file) if turn_secret_file else None,
-        trusted_proxies=tuple(_network(text) for text in trusted_proxy),
-        **given,
+    relay = {name: given.pop(name) for name in RELAY}
+    options = read_options(
+        common.home, coturn=coturn or print_coturn_config, relay=relay, **given
     )
+    run(_print(common, options) if print_coturn_config else _serve(common, options))
 
 
-def _ice_url(option: str, url: str, schemes: tuple[str, ...]) -> str:
-    if url.startswith(schemes):
-        return url
-    raise ConfigError(f"{option} {url}: write it like {schemes[0]}relay.example:3478.")
+async def _print(common: Common, options: ServeOptions) -> None:
+    from signaling.coturn_config import coturn_config
+    from signaling.coturn_plan import plan
 
-
-def _secret(path: Path) -> bytes:
-    secret = path.read_bytes().strip()
-    if not secret:
-        raise ConfigError(
-            f"{path} is empty; it must hold the secret of the TURN server."
-        )
-    return secret
-
-
-def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as exc:
-        raise ConfigError(f"--trusted-proxy {text}: {exc}.") from exc
+    assert options.relay is not None
+    with logging_on(common):
+        text = coturn_config(await plan(options.relay, options.home))
+    common.tell(text.rstrip("\n"), {"config": text})
 
 
 async def _serve(common: Common, options: ServeOptions) -> None:
@@ -130,13 +144,29 @@ async def _serve(common: Common, options: ServeOptions) -> None:
 
 
 async def _until_told(common: Common, starting: SignalingServer) -> None:
-    async with Signals() as signals, starting as server:
-        if (link := server.setup_link) is not None:
-            common.event(
-                "setup",
-                "To make your mesh on this server, once, on your own machine:\n"
-                f"  meshllm init '{link}'",
-                link=link,
-            )
-        common.event("ready", f"ready {server.url}", url=server.url)
-        await signals.wait()
+    async with Signals() as told, starting as server:
+        with _on_hangup(server):
+            if (link := server.setup_link) is not None:
+                common.event(
+                    "setup",
+                    "To make your mesh on this server, once, on your own machine:\n"
+                    f"  meshllm init '{link}'",
+                    link=link,
+                )
+            common.event("ready", f"ready {server.url}", url=server.url)
+            await told.wait()
+
+
+@contextlib.contextmanager
+def _on_hangup(server: SignalingServer) -> Iterator[None]:
+    """A service is told by SIGHUP to read its certificate again. In a terminal it means
+    what it always did: the terminal was closed."""
+    if sys.platform == "win32" or sys.stdin.isatty():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(numbers.SIGHUP, server.renew_certificate)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(numbers.SIGHUP)

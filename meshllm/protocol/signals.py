@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from meshllm.errors import Code
@@ -36,7 +36,7 @@ class Ice:
 
     urls: tuple[str, ...]
     username: str | None
-    credential: str | None
+    credential: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

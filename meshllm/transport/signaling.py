@@ -40,6 +40,7 @@ STABLE_S: Final = 5  # a connection that lasted less counts as one more failure
 BACKOFF_S: Final = 30
 # TURN credentials live 1 h; a new login, which nobody notices, brings new ones.
 RENEW_S: Final = 45 * 60
+RENEW_AGAIN_S: Final = 60  # the hub would not: some tries before they end
 # These pass by themselves; all other refusals need a person to mend something.
 PASSING: Final = frozenset(
     {Code.BUSY, Code.QUOTA, Code.TIMEOUT, Code.DRAINING, Code.INTERNAL}
@@ -204,17 +205,20 @@ class SignalingClient:
     async def _stay(self, session: aiohttp.ClientSession) -> NoReturn:
         live = await self._log_in(session)
         again = asyncio.create_task(self._announce_again(live, self._announcement))
+        is_fresh = True
         try:
             while True:
                 renews = any(server.credential for server in live.welcome.ice)
-                renewal = asyncio.timeout(RENEW_S if renews else None)
+                renew_s = RENEW_S if is_fresh else RENEW_AGAIN_S
+                renewal = asyncio.timeout(renew_s if renews else None)
                 try:
                     async with renewal:
                         await live.read(self._handlers)
                 except TimeoutError:
                     if not renewal.expired():
                         raise
-                    live = await self._renew(session, live)
+                    old, live = live, await self._renew(session, live)
+                    is_fresh = live is not old
         finally:
             self._live = None
             again.cancel()

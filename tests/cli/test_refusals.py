@@ -58,7 +58,6 @@ def test_when_nothing_runs_it_says_what_to_start(home: Path, words: list[str]) -
     ("words", "option"),
     [
         (["invite", "--tokens-per-day", "5"], "--tokens-per-day"),
-        (["signal", "--coturn"], "--coturn"),
         (["share", "--peer", "10.0.0.1"], "--peer"),
         (["gateway", "--peer", "10.0.0.1"], "--peer"),
     ],
@@ -120,7 +119,22 @@ def test_beyond_loopback_something_is_needed(home: Path, words: list[str]) -> No
     [
         (["--turn", "turn:r.example"], "--turn needs --turn-secret-file"),
         (["--stun", "r.example"], "--stun r.example: write it like stun:"),
+        (["--stun", "turn:r.example"], "--stun turn:r.example: write it like stun:"),
         (["--trusted-proxy", "10.0.0.1/8"], "--trusted-proxy 10.0.0.1/8:"),
+        (["--external-ip", "8.8.8.8"], "--external-ip is about --coturn: add that"),
+        (["--turn-relay-ports", "5-6"], "--turn-relay-ports is about --coturn"),
+        (["--coturn", "--external-ip", "here"], "--external-ip here: write one IP"),
+        (["--coturn", "--turn-ip", "10.0.0.0/8"], "--turn-ip 10.0.0.0/8: write one IP"),
+        (["--coturn", "--turn-host", "a b"], "--turn-host a b: write a name"),
+        (["--coturn", "--turn-relay-ports", "5"], "--turn-relay-ports 5: write two"),
+        (["--coturn", "--turn-relay-ports", "9000-8000"], "--turn-relay-ports 9000-"),
+        (["--coturn", "--turn-relay-ports", "80-8000"], "--turn-relay-ports 80-"),
+        (["--coturn", "--turn-relay-ports", "8000-70000"], "--turn-relay-ports 8000-"),
+        (["--coturn", "--turn-tls-port", "5349"], "--turn-tls-port needs --tls-cert"),
+        (
+            ["--coturn", "--turn-tls-port", "443", "--turn-proxy-port", "3480"],
+            "--turn-proxy-port and --turn-tls-port exclude each other",
+        ),
     ],
 )
 def test_a_server_option_that_cannot_work_is_refused(
@@ -133,6 +147,7 @@ def test_a_server_option_that_cannot_work_is_refused(
 def test_an_empty_turn_secret_is_refused(home: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("\n")
+    secret.chmod(0o600)
     words = ("--turn", "turn:r.example", "--turn-secret-file", str(secret))
     done = run(home, "signal", *words)
     assert (done.exit_code, "is empty" in done.stderr) == (1, True)
@@ -157,6 +172,17 @@ def test_a_prompt_that_asks_nothing_is_wrong_usage(
     done = CliRunner().invoke(root, ["--home", str(home), *words], input=stdin)
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"Error: {said}" in done.stderr
+
+
+def test_a_turn_secret_that_others_may_read_is_refused(
+    home: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("shared with the relay\n")
+    secret.chmod(0o644)
+    words = ("--turn", "turn:r.example", "--turn-secret-file", str(secret))
+    done = run(home, "signal", *words)
+    assert (done.exit_code, "`chmod 600" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("text", ["7", "d", "0d", "-1d", "7y", "7 d", ""])

@@ -4,7 +4,10 @@ import base64
 import hashlib
 import hmac
 
-from signaling.turn import credentials, ice_servers
+import pytest
+
+from meshllm.errors import ConfigError
+from signaling.turn import check_url, credentials, ice_servers
 from tests.fakes.hubs import id_of
 
 SECRET = b"shared with the TURN server"
@@ -44,3 +47,55 @@ def test_only_configured_servers_are_handed_out() -> None:
     _, relay = ice_servers(stun, turn, SECRET, ann, 0)
     assert relay.urls == turn
     assert (relay.username, relay.credential) == credentials(SECRET, ann, 0)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("turn:r.example", "turn:r.example:3478", "turn:192.0.2.1?transport=udp"),
+        *("turns:r.example:443?transport=tcp", "turn:[2001:db8::1]:3478?transport=tcp"),
+    ],
+)
+def test_every_kind_of_turn_url_is_taken(url: str) -> None:
+    assert check_url("turn", url) == url
+
+
+@pytest.mark.parametrize("url", ["stun:r.example", "stuns:[::1]:5349", "stun:a:3478"])
+def test_a_stun_url_is_taken(url: str) -> None:
+    assert check_url("stun", url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "r.example",
+            "turn:",
+            "turn://r.example",
+            "turn:r.example:0",
+            "stun:r.example",
+        ),
+        *("turn:r.example:70000", "turn:r.example:", "turn:user@r.example", "turn:[1]"),
+        *(
+            "turn:r.example?transport=sctp",
+            "turn:r.example?x=y",
+            "turn:::1",
+            "turn:a b",
+        ),
+        *("turn:[2001:db8::1", "http:r.example", "turn:r.example\n"),
+    ],
+)
+def test_what_is_no_turn_url_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"write it like turn:relay\.example:3478"):
+        check_url("turn", url)
+
+
+def test_a_stun_url_names_no_transport() -> None:
+    with pytest.raises(ConfigError, match=r"like stun:relay\.example:3478\.$"):
+        check_url("stun", "stun:r.example?transport=udp")
+
+
+def test_a_credential_is_not_shown_by_accident() -> None:
+    for server in ice_servers((), ("turn:r.example",), SECRET, id_of("ann"), 0):
+        assert server.credential is not None
+        assert server.credential not in repr(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -406,6 +407,33 @@ async def test_turn_credentials_are_renewed_unnoticed(
         assert page.nothing("roster")
         while not heard.nothing("state"):
             assert await heard.next("state") == (True, None)
+
+
+async def test_a_renewal_that_is_refused_is_tried_again_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = asyncio.Semaphore(0)
+
+    class Refusals(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "could not be renewed" in record.getMessage():
+                monkeypatch.setattr(signaling, "RENEW_S", 1_000)
+                refusals.release()
+
+    monkeypatch.setattr(signaling, "RENEW_S", 0.02)
+    monkeypatch.setattr(signaling, "RENEW_AGAIN_S", 0.02)
+    monkeypatch.setattr(signaling.log, "level", logging.INFO)
+    monkeypatch.setattr(signaling.log, "handlers", [Refusals()])
+    once = replace(DEFAULT_LIMITS, logins=Rate(0.001, 1))
+    turn = {"turn": ("turn:turn.example.org",), "turn_secret": b"secret"}
+    async with (
+        mesh_hub(tmp_path, limits=once, **turn) as server,
+        running(client_of(server, "ann", Heard())) as client,
+        asyncio.timeout(WAIT_S),
+    ):
+        for _ in range(3):
+            await refusals.acquire()
+        assert await client.probe()  # the login that it has goes on
 
 
 async def test_without_turn_nothing_is_renewed(
