@@ -7,6 +7,7 @@ asks for (SNI), which is no question of NATs.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import secrets
 import socket
 import sys
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from meshllm.processes import Child
+from signaling.coturn_config import Coturn, Tls, coturn_config
 from tests.fakes.certificates import certify
 from tests.fakes.commands import Commands
 from tests.natlab import net
@@ -29,26 +31,6 @@ TURN_URLS = (
     f"turn:{RELAY}:3478?transport=tcp",
     f"turns:{RELAY}:443?transport=tcp",
 )
-COTURN = """
-listening-ip={relay}
-listening-ip={relay6}
-relay-ip={relay}
-listening-port=3478
-tls-listening-port=443
-realm=natlab
-fingerprint
-use-auth-secret
-static-auth-secret={secret}
-cert={folder}/server.pem
-pkey={folder}/server.key
-userdb={folder}/turndb
-pidfile={folder}/turn.pid
-log-file=stdout
-no-cli
-no-dtls
-no-rfc5780
-no-multicast-peers
-"""
 
 
 @asynccontextmanager
@@ -77,9 +59,12 @@ async def coturn(folder: Path) -> AsyncIterator[Child]:
     """It serves. In the folder are `secret` (of `use-auth-secret`) and `ca.pem`."""
     certify(folder, (*VPS_HOSTS, *VPS_HOSTS6))
     secret = secrets.token_hex(16)
+    (folder / "secret").touch(0o600)
     (folder / "secret").write_text(secret)
-    text = COTURN.format(relay=RELAY, relay6=RELAY6, secret=secret, folder=folder)
-    (folder / "turn.conf").write_text(text)
+    relay, relay6 = ipaddress.ip_address(RELAY), ipaddress.ip_address(RELAY6)
+    tls = Tls(443, folder / "server.pem", folder / "server.key")
+    wish = Coturn(folder, secret, RELAY, (relay, relay6), relay, tls=tls)
+    (folder / "turn.conf").write_text(coturn_config(wish))
     command = ("turnserver", "-c", str(folder / "turn.conf"))
     child = await Child.start(net.entered(VPS, *command), name="coturn")
     try:
