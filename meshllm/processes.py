@@ -29,7 +29,8 @@ LINE_LIMIT = 1024 * 1024
 # read, the first are kept, because they say that it is ready.
 KEPT_LINES = 256
 # The shell outlives us by as long as it takes to end the child. SIGUSR2 is passed on.
-# `wait` also returns when a trap ran: the child has ended when it is no more.
+# `wait` also returns when a trap ran: the child has ended when it is no more. If it
+# ended just then, its code is still to be had; what was had once is 127.
 _GUARD = """
 exec 3<&0
 "$@" 3<&- </dev/null &
@@ -48,6 +49,9 @@ while :; do
   code=$?
   kill -0 "$child" 2>/dev/null || break
 done
+wait "$child"
+last=$?
+[ "$last" = 127 ] || code=$last
 kill "$watch"
 exit "$code"
 """

@@ -272,7 +272,7 @@ class SignalingServer:
         return web.Response(text=GREETING)
 
     async def _health(self, request: web.Request) -> web.Response:
-        facts = self._hub.counts()
+        facts: dict[str, object] = {**self._hub.counts()}
         if self._coturn is not None:
             facts["coturn"] = "running" if self._coturn.is_running else "restarting"
         return health.health(request, time.monotonic() - self._started, facts)
@@ -295,6 +295,12 @@ class SignalingServer:
             "Envelopes passed from one peer to another, unread.",
             said[Signal],
         )
+        if self._coturn is not None:
+            yield Fact(
+                "meshllm_hub_coturn_up",
+                "Whether the coturn beside the server answers.",
+                self._coturn.is_running,
+            )
         for code in Code:
             yield Fact(
                 "meshllm_hub_refusals_total",

@@ -123,7 +123,8 @@ async def test_every_metric_is_in_the_docs_and_the_docs_name_no_other(
     share = Metrics(lambda: of_node(node))
     measure(node.host, share)
     pages = [share.page(), Meter(tuple).page(), town.hub._metrics.page()]
-    found = {"meshllm_requests_running"}  # which only a gateway that serves has
+    # Which only a gateway that serves has, and a server with a coturn.
+    found = {"meshllm_requests_running", "meshllm_hub_coturn_up"}
     for one in pages:
         assert isinstance(one.body, bytes)
         found |= set(re.findall(r"^# TYPE (meshllm_\w+) ", one.body.decode(), re.M))

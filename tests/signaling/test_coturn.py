@@ -132,7 +132,7 @@ async def test_one_that_ends_is_started_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="signaling.coturn")
     monkeypatch.setattr(room, "BACKOFF_S", 0.05)
     write(path, ANSWERS.format(python=sys.executable))
     coturn = coturn_in(tmp_path)
