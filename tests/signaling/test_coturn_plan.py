@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from meshllm.errors import ConfigError
 from signaling import relay_address
 from signaling.coturn_config import Address, Coturn, Tls
 from signaling.coturn_plan import RelayOptions, check_ports, plan
+from tests.fakes.turn import address_of, bind, stun_answer
 
 LOOPBACK = ipaddress.ip_address("127.0.0.1")
 OWN = ipaddress.ip_address("198.51.100.11")
@@ -77,6 +78,32 @@ async def test_behind_a_nat_the_given_address_counts(tmp_path: Path) -> None:
 async def test_behind_a_nat_the_public_name_tells(tmp_path: Path) -> None:
     options = RelayOptions(ips=(INSIDE,), host=str(OWN))
     assert (await plan(options, tmp_path)).external == OWN
+
+
+@asynccontextmanager
+async def stun_server(says: str) -> AsyncIterator[str]:
+    """Its URL."""
+
+    def take(data: bytes, sender: tuple[str, int]) -> None:
+        found = stun_answer(data[8:20], ipaddress.IPv4Address(says))
+        server.transport.sendto(found, sender)
+
+    server = await bind(take)
+    yield f"stun:127.0.0.1:{address_of(server)[1]}"
+    server.transport.close()
+
+
+async def test_behind_a_nat_a_stun_server_tells_before_the_name(tmp_path: Path) -> None:
+    async with stun_server("198.51.100.7") as url:
+        options = RelayOptions(ips=(LOOPBACK,), host=str(OWN), stun=(url,))
+        found = (await plan(options, tmp_path)).external
+    assert str(found) == "198.51.100.7"
+
+
+async def test_a_stun_server_that_is_inside_too_tells_nothing(tmp_path: Path) -> None:
+    async with stun_server("10.0.0.9") as url:
+        options = RelayOptions(ips=(LOOPBACK,), host=str(OWN), stun=(url,))
+        assert (await plan(options, tmp_path)).external == OWN
 
 
 async def test_behind_a_nat_somebody_must_say_the_address(tmp_path: Path) -> None:

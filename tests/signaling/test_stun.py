@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import struct
 
 import pytest
 
-from signaling.stun import COOKIE, SUCCESS, ask, mapped_address, request
-from tests.fakes.turn import bind
+from signaling.stun import SUCCESS, ask, mapped_address, request
+from tests.fakes.turn import bind, stun_answer
 
 TRANSACTION = bytes(range(12))
-HERE = ipaddress.ip_address("127.0.0.1")
+HERE = ipaddress.IPv4Address("127.0.0.1")
 # RFC 5769 §2.2 and §2.3: the same transaction, an IPv4 and an IPv6 address.
 RFC5769 = bytes.fromhex("b7e7a701bc34d686fa87dfae")
 IPV4 = bytes.fromhex(
@@ -32,9 +31,7 @@ IPV6 = bytes.fromhex(
 
 
 def answer(transaction: bytes, *, kind: int = SUCCESS, value: bytes = b"") -> bytes:
-    value = value or b"\0\1" + struct.pack("!HI", 1, int(HERE) ^ COOKIE)
-    body = struct.pack("!HH", 0x0020, len(value)) + value
-    return struct.pack("!HHI12s", kind, len(body), COOKIE, transaction) + body
+    return stun_answer(transaction, HERE, kind=kind, value=value)
 
 
 def test_the_answers_of_the_rfc_are_read() -> None:
