@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -174,25 +175,28 @@ async def test_a_paused_reader_stalls_the_server() -> None:
 
 
 async def test_questions_share_a_connection_until_it_is_closed() -> None:
-    connections = 0
+    talks: list[asyncio.Task[None] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        for _ in range(2):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(OK + b"Content-Length: 2\r\n\r\n{}")
+        talks.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            for _ in range(2):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(OK + b"Content-Length: 2\r\n\r\n{}")
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     upstream = Upstream(f"http://{host}:{port}")
     assert await upstream.get_json("/x") == {}
     assert await upstream.get_json("/x") == {}
-    assert connections == 1
+    assert len(talks) == 1
     while any(kept.is_reusable for kept in upstream._kept):
         await asyncio.sleep(0)  # the server's FIN is on its way
     assert await upstream.get_json("/x") == {}
-    assert connections == 2
+    assert len(talks) == 2
     await upstream.aclose()
     server.close()
+    await asyncio.gather(*(talk for talk in talks if talk is not None))

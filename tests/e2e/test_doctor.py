@@ -30,6 +30,7 @@ async def mesh(meshllm: Commands, *, secret: bytes = SECRET) -> AsyncIterator[Se
     """A signaling server that names a STUN and a TURN server; `anna` owns the mesh."""
     path = meshllm.home("secret")
     path.write_bytes(secret)
+    path.chmod(0o600)
     async with StunServer.running() as stun, TurnServer.sharing(SECRET) as turn:
         hub = await meshllm.start(
             *("hub", "signal", "--port", "0", "--stun", f"stun:127.0.0.1:{stun}"),
