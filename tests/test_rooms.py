@@ -73,8 +73,9 @@ PURE = [
 # Everything else is a clock, a file, a socket, a thread, or chance, or might be.
 PURE_MAY = {
     *("__future__", "base64", "binascii", "collections", "collections.abc"),
-    *("dataclasses", "datetime", "enum", "hashlib", "hmac", "ipaddress", "json"),
-    *("math", "orjson", "re", "struct", "types", "typing", "urllib.parse"),
+    *("contextlib", "dataclasses", "datetime", "enum", "hashlib", "hmac"),
+    *("ipaddress", "json", "math", "orjson", "re", "struct", "types", "typing"),
+    *("urllib.parse",),
     *("nacl.exceptions", "nacl.public", "nacl.secret", "nacl.signing"),
 }
 # What lets the world in through those: files, and what the clock or chance says.
