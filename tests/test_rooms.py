@@ -65,6 +65,7 @@ PURE = [
     "signaling/hub.py",
     "signaling/kept.py",
     "signaling/limits.py",
+    "signaling/mailboxes.py",
     "signaling/meshes.py",
     "signaling/requests.py",
     "signaling/shelf.py",
