@@ -23,6 +23,7 @@ ROOMS = {
     "doctor": "control joining node protocol routing transport trust",
     "node": "backends dialects identity membership protocol provider routing transport"
     " trust",
+    "pairing": "identity joining membership protocol transport trust",
     "founding": "identity joining membership transport trust",
     "joining": "control identity membership transport trust",
     "conversation": "gateway routing",
