@@ -25,10 +25,12 @@ from meshllm.identity import Identity
 from meshllm.membership import Membership
 from meshllm.pairing import Admitted, Paired
 from meshllm.protocol.pairing import NewcomerSide
+from meshllm.transport import doorstep
 from meshllm.transport.mailbox import Mailbox
 from meshllm.trust.grants import Role
 from signaling.limits import DEFAULT_LIMITS
 from signaling.server import ServeOptions, SignalingServer
+from tests.fakes.air import Air
 from tests.fakes.signaling import WAIT_S
 
 T = TypeVar("T")
@@ -65,9 +67,20 @@ class Desk:
     receipt: asyncio.Future[str] = field(default_factory=lambda: _future(str))
     typed: list[str] = field(default_factory=list)  # instead of the code
     mistakes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_on_lan: bool = False
 
-    def waiting(self, mailbox: int, hub: str, until: float) -> None:
-        self.number.set_result(mailbox)
+    def waiting(
+        self, mailbox: int | None, hub: str | None, is_on_lan: bool, until: float
+    ) -> None:
+        self.is_on_lan = is_on_lan
+        self.number.set_result(mailbox or 0)
+
+    def looking(self, until: float) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def arrived(self) -> None:
         pass
@@ -104,13 +117,13 @@ async def both(
 
     async def comes() -> Paired:
         number = await desk.number
-        return await pairing.come_in(ben, number, hub.url, desk, life_s=life_s)
+        return await pairing.come_in(ben, desk, number, hub.url, life_s=life_s)
 
     coming = asyncio.ensure_future(comes())
     try:
         async with asyncio.timeout(WAIT_S):
             return await asyncio.gather(
-                pairing.let_in(anna, desk, name="ben", life_s=life_s),
+                pairing.let_in(anna, desk, name="ben", lan=False, life_s=life_s),
                 coming,
                 return_exceptions=True,
             )
@@ -186,14 +199,14 @@ async def test_a_wrong_receipt_takes_the_newcomer_nowhere(
     reads = Careless(code=desk.code)
     coming = asyncio.ensure_future(_come(tmp_path / "ben", hub, desk, reads))
     with pytest.raises(NotAllowed, match="typed on the other machine are wrong"):
-        await pairing.let_in(anna, desk)
+        await pairing.let_in(anna, desk, lan=False)
     with pytest.raises(NotAllowed, match="not the digits"):
         await coming
     assert is_untouched(tmp_path / "ben")
 
 
 async def _come(home: Path, hub: SignalingServer, owner: Desk, own: Desk) -> Paired:
-    return await pairing.come_in(home, await owner.number, hub.url, own)
+    return await pairing.come_in(home, own, await owner.number, hub.url)
 
 
 async def test_ten_minutes_by_their_own_clocks(
@@ -215,10 +228,10 @@ async def test_the_newcomer_waits_no_longer_than_ten_minutes(
     anna: Path, hub: SignalingServer, tmp_path: Path
 ) -> None:
     desk = Desk(types=False)
-    owner = asyncio.ensure_future(pairing.let_in(anna, desk))
+    owner = asyncio.ensure_future(pairing.let_in(anna, desk, lan=False))
     with pytest.raises(NotAllowed, match="ten minutes"):
         await pairing.come_in(
-            tmp_path / "ben", await desk.number, hub.url, desk, life_s=0.2
+            tmp_path / "ben", desk, await desk.number, hub.url, life_s=0.2
         )
     with pytest.raises(NotAllowed, match="ten minutes") as caught:
         await owner
@@ -301,14 +314,14 @@ async def test_a_server_that_is_not_the_meshs_own_is_noticed(
     desk = Desk()
 
     async def comes() -> Paired:
-        return await pairing.come_in(tmp_path / "ben", await there, other.url, desk)
+        return await pairing.come_in(tmp_path / "ben", desk, await there, other.url)
 
     async with (
         asyncio.timeout(WAIT_S),
         other_hub(tmp_path, hub, desk, same_number=same_number) as (other, there),
     ):
         results = await asyncio.gather(
-            pairing.let_in(anna, desk), comes(), return_exceptions=True
+            pairing.let_in(anna, desk, lan=False), comes(), return_exceptions=True
         )
     assert any(isinstance(one, TrustError) and why in str(one) for one in results)
     assert is_untouched(tmp_path / "ben")
@@ -319,24 +332,24 @@ async def test_only_an_owner_lets_in(
 ) -> None:
     await both(anna, tmp_path / "ben", hub, Desk())
     with pytest.raises(NotAllowed, match=r"Only an owner .*--home DIR"):
-        await pairing.let_in(tmp_path / "ben", Desk())
+        await pairing.let_in(tmp_path / "ben", Desk(), lan=False)
 
 
 async def test_one_home_is_in_one_mesh(anna: Path, hub: SignalingServer) -> None:
     with pytest.raises(ConfigError, match="--home"):
-        await pairing.come_in(anna, 412, hub.url, Desk())
+        await pairing.come_in(anna, Desk(), 412, hub.url)
 
 
-async def test_a_mesh_without_a_server_says_what_else_there_is(tmp_path: Path) -> None:
+async def test_with_neither_server_nor_lan_there_is_no_way(tmp_path: Path) -> None:
     await founding.init(tmp_path / "anna")
-    with pytest.raises(ConfigError, match="meshllm invite"):
-        await pairing.let_in(tmp_path / "anna", Desk())
+    with pytest.raises(ConfigError, match="no other way"):
+        await pairing.let_in(tmp_path / "anna", Desk(), lan=False)
 
 
 @pytest.mark.parametrize("hub", ["ftp://x", "https://", "https://[", "a b://"])
 async def test_what_is_no_address_is_said_to_be_none(tmp_path: Path, hub: str) -> None:
     with pytest.raises(ConfigError, match="not an address of a signaling server"):
-        await pairing.come_in(tmp_path / "ben", 412, hub, Desk())
+        await pairing.come_in(tmp_path / "ben", Desk(), 412, hub)
 
 
 def test_which_side_a_home_is_on(tmp_path: Path) -> None:
@@ -345,3 +358,109 @@ def test_which_side_a_home_is_on(tmp_path: Path) -> None:
 
 async def test_an_owner_is_on_the_inside(anna: Path) -> None:
     assert pairing.is_member(anna)
+
+
+# On a LAN, whose multicast is scripted (tests/natlab has the real one)
+
+
+@pytest.fixture
+def air(monkeypatch: pytest.MonkeyPatch) -> Air:
+    monkeypatch.setenv("MESHLLM_LOOPBACK", "1")
+    air = Air()
+    monkeypatch.setattr(doorstep, "Multicast", air)
+    return air
+
+
+async def nearby(
+    anna: Path, ben: Path, desk: Desk
+) -> tuple[Admitted | BaseException, Paired | BaseException]:
+    async with asyncio.timeout(WAIT_S):
+        return await asyncio.gather(
+            pairing.let_in(anna, desk, name="ben", role="member"),
+            pairing.come_in(ben, desk),
+            return_exceptions=True,
+        )
+
+
+async def test_on_a_lan_no_server_is_needed(air: Air, tmp_path: Path) -> None:
+    await founding.init(tmp_path / "anna")
+    desk = Desk()
+    admitted, paired = await nearby(tmp_path / "anna", tmp_path / "ben", desk)
+    assert isinstance(admitted, Admitted)
+    assert isinstance(paired, Paired)
+    assert admitted.is_sure
+    place = joining.describe(tmp_path / "ben", int(time.time()))
+    assert (place["role"], place["hub"]) == ("member", None)
+    assert (desk.number.result(), desk.is_on_lan) == (0, True)
+    assert air.heard_by == []  # nobody is there any more
+
+
+async def test_who_pairs_on_a_lan_learns_of_the_server(
+    air: Air, anna: Path, hub: SignalingServer, tmp_path: Path
+) -> None:
+    desk = Desk()
+    admitted, _ = await nearby(anna, tmp_path / "ben", desk)
+    assert isinstance(admitted, Admitted)
+    assert joining.describe(tmp_path / "ben", int(time.time()))["hub"] == hub.url
+    assert desk.number.result() >= 100
+    assert len(hub._hub._mailboxes) == 0
+
+
+async def test_a_wrong_code_on_a_lan_ends_it_on_both(air: Air, tmp_path: Path) -> None:
+    await founding.init(tmp_path / "anna")
+    desk = Desk(typed=["271828"])
+    ours, theirs = await nearby(tmp_path / "anna", tmp_path / "ben", desk)
+    assert "not the digits" in str(ours)
+    assert "typed on the other machine are wrong" in str(theirs)
+    assert is_untouched(tmp_path / "ben")
+
+
+@pytest.mark.parametrize("by", ["hub", "lan"])
+async def test_whoever_comes_first_closes_the_other_way(
+    air: Air, anna: Path, hub: SignalingServer, tmp_path: Path, by: str
+) -> None:
+    desk = Desk(types=False)
+    letting = asyncio.ensure_future(pairing.let_in(anna, desk))
+    number = await desk.number
+    where = (number, hub.url) if by == "hub" else (None, None)
+    first = asyncio.ensure_future(pairing.come_in(tmp_path / "ben", desk, *where))
+    async with asyncio.timeout(WAIT_S):
+        await desk.code
+        if by == "hub":
+            while air.heard_by:
+                await asyncio.sleep(0.01)
+        else:
+            with pytest.raises(PeerUnreachable, match="no mailbox"):
+                await pairing.come_in(tmp_path / "carl", Desk(), number, hub.url)
+    for task in (letting, first):
+        task.cancel()
+    await asyncio.gather(letting, first, return_exceptions=True)
+
+
+async def test_a_server_that_is_away_leaves_the_lan(
+    air: Air, anna: Path, hub: SignalingServer, tmp_path: Path
+) -> None:
+    await hub.stop()
+    desk = Desk()
+    admitted, _ = await nearby(anna, tmp_path / "ben", desk)
+    assert isinstance(admitted, Admitted)
+    assert desk.number.result() == 0
+    assert "cannot be reached" in desk.notes[0]
+    await hub.start()
+
+
+async def test_without_a_lan_there_is_the_server(
+    air: Air, anna: Path, hub: SignalingServer, tmp_path: Path
+) -> None:
+    air.is_deaf = True
+    desk = Desk(types=False)
+    letting = asyncio.ensure_future(pairing.let_in(anna, desk))
+    assert await desk.number >= 100
+    assert not desk.is_on_lan
+    letting.cancel()
+    with pytest.raises(PeerUnreachable, match="Multicast DNS"):
+        await pairing.come_in(tmp_path / "ben", Desk())
+    await founding.init(tmp_path / "carl")
+    with pytest.raises(PeerUnreachable, match="Multicast DNS"):
+        await pairing.let_in(tmp_path / "carl", Desk())
+    await asyncio.gather(letting, return_exceptions=True)

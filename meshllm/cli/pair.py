@@ -17,12 +17,8 @@ from meshllm.errors import ConfigError
 if TYPE_CHECKING:
     from meshllm.pairing import Admitted, Paired
 
-NO_NUMBER = (
-    "This node is in no mesh, so it is the one that comes in: type the number that"
-    " `meshllm pair` shows on a machine of the mesh's owner, `meshllm pair NUMBER --hub"
-    " URL`. (To make a mesh: `meshllm init`.)"
-)
 OWNERS = ("role", "name")
+WAITING = "Waiting for the other machine …"
 
 
 @configured_command("pair")
@@ -40,6 +36,7 @@ OWNERS = ("role", "name")
 @click.option(
     "--name", metavar="N", help="On the owner's machine: what the new node is called."
 )
+@click.option("--no-lan", is_flag=True, help="Meet at the signaling server only.")
 @pass_common
 @click.pass_context
 def pair(
@@ -49,42 +46,45 @@ def pair(
     hub: str | None,
     role: str,
     name: str | None,
+    no_lan: bool,
 ) -> None:
     """Let a machine in, or come in, by six digits.
 
-    On a machine of the mesh's owner, `meshllm pair` shows a number. Type `meshllm pair
-    MAILBOX --hub URL` with it on the machine that comes in: that one shows six digits,
-    which you type on the owner's; then that one shows two, which you type on the new
-    one. It takes both machines in front of you, ten minutes at most, and no link.
+    On one network type `meshllm pair` on a machine of the mesh's owner and on the one
+    that comes in. Elsewhere, the owner's shows a number: type `meshllm pair MAILBOX
+    --hub URL` with it on the other.
+
+    The one that comes in shows six digits, which you type on the owner's; that one then
+    shows two, which you type on the new one. It takes both screens, ten minutes at
+    most, and no link.
     """
     from meshllm import pairing
 
-    if mailbox is not None:
+    with _Terminal(common) as screen:
+        if mailbox is None and pairing.is_member(common.home):
+            letting = pairing.let_in(
+                common.home, screen, name=name, role=role, lan=not no_lan
+            )
+            _tell_admitted(common, run(letting))
+            return
         _refuse_owners(ctx)
-        if hub is None:
+        if mailbox is None and no_lan:
+            raise click.UsageError("Without the LAN it takes a MAILBOX and its --hub.")
+        if mailbox is not None and hub is None:
             raise ConfigError(
                 f"At which server is mailbox {mailbox}? The owner's machine shows it:"
                 f" `meshllm pair {mailbox} --hub https://…`"
             )
-        with _Terminal(common) as screen:
-            _tell_paired(
-                common, run(pairing.come_in(common.home, mailbox, hub, screen))
-            )
-    elif pairing.is_member(common.home):
-        with _Terminal(common) as screen:
-            admitted = run(pairing.let_in(common.home, screen, name=name, role=role))
-            _tell_admitted(common, admitted)
-    else:
-        raise ConfigError(NO_NUMBER)
+        coming = pairing.come_in(common.home, screen, mailbox, hub)
+        _tell_paired(common, run(coming))
 
 
 def _refuse_owners(ctx: click.Context) -> None:
-    """Who comes in does not choose as what."""
     for given in OWNERS:
         if ctx.get_parameter_source(given) is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                f"--{given} is for the owner's machine, where `meshllm pair` runs"
-                " without a number."
+                f"--{given} is for the owner's machine: who comes in does not choose"
+                " as what."
             )
 
 
@@ -103,19 +103,45 @@ class _Terminal:
     def __exit__(self, *_: object) -> None:
         self._countdown.hide()
 
-    def waiting(self, mailbox: int, hub: str, until: float) -> None:
+    def waiting(
+        self, mailbox: int | None, hub: str | None, is_on_lan: bool, until: float
+    ) -> None:
         self._until = until
-        line = f"meshllm pair {mailbox} --hub {hub}"
+        far = None if mailbox is None else f"meshllm pair {mailbox} --hub {hub}"
+        lines = ["meshllm pair"] if is_on_lan else []
+        if far is not None:
+            lines.append(far)
+        if len(lines) == 2:
+            width = len(lines[1])
+            lines = [
+                f"{lines[0]:{width}}   # on this network",
+                f"{lines[1]}   # from elsewhere",
+            ]
+        shown = "".join(f"  {line}\n" for line in lines)
         self._common.event(
-            "mailbox",
-            f"On the machine that comes in, type:\n\n  {line}\n\n"
+            "waiting",
+            f"On the machine that comes in, type:\n\n{shown}\n"
             f"This is open until {_time(until)}, for one machine. Ctrl-C closes it.",
             mailbox=mailbox,
-            hub=hub,
+            hub=None if mailbox is None else hub,
+            lan=is_on_lan,
+            command=far,
             until=int(until),
-            command=line,
         )
-        self._countdown.show("Waiting for the other machine …", until)
+        self._countdown.show(WAITING, until)
+
+    def looking(self, until: float) -> None:
+        self._common.event(
+            "looking",
+            "This node is in no mesh and comes into one. Type `meshllm pair` on a"
+            " machine of the mesh's owner, too: on this network they find each other,"
+            " elsewhere it shows what to type here.",
+            until=int(until),
+        )
+        self._countdown.show(WAITING, until)
+
+    def note(self, text: str) -> None:
+        self._common.note(text)
 
     def arrived(self) -> None:
         self._countdown.hide()
@@ -131,9 +157,10 @@ class _Terminal:
             f"That is right. Now type {receipt} on the other machine.",
             receipt=receipt,
         )
-        self._countdown.show("Waiting for the other machine …", self._until)
+        self._countdown.show(WAITING, self._until)
 
     def show_code(self, code: str, until: float) -> None:
+        self._countdown.hide()
         self._common.event(
             "code",
             f"\n  {code[:3]} {code[3:]}\n\n"

@@ -103,7 +103,8 @@ def test_a_link_of_another_kind_is_explained(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["pair"], 1, "`meshllm pair NUMBER --hub URL`"),
+        (["pair", "--no-lan"], 2, "it takes a MAILBOX and its --hub"),
+        (["pair", "--role", "member"], 2, "the owner's machine"),
         (["pair", "412"], 1, "`meshllm pair 412 --hub https://…`"),
         (["pair", "412", "--hub", "ftp://x"], 1, "not an address"),
         (["pair", "99"], 2, "99 is not in the range 100<=x<=999"),

@@ -4,75 +4,22 @@ another, through a real signaling server."""
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
-from tests.fakes.commands import MESHLLM, READY_S, Commands, Serving
+from tests.fakes.commands import READY_S, Commands, Serving
+from tests.fakes.pairing import pairing
 from tests.fakes.scripted_ollama import ScriptedOllama
 from tests.fakes.terminal import in_terminal
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 
-class Pairing:
-    """A `meshllm pair --json` whose stdin is a pipe."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def until(self, event: str) -> dict[str, Any]:
-        """The next event of that name."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(READY_S):
-            while line := await self.process.stdout.readline():
-                said: dict[str, Any] = json.loads(line)
-                if said["event"] == event:
-                    return said
-        raise AssertionError(await self.fails())
-
-    def type(self, digits: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{digits}\n".encode())
-
-    async def ends(self) -> int:
-        async with asyncio.timeout(READY_S):
-            return await self.process.wait()
-
-    async def fails(self) -> str:
-        """What it says on stderr, having failed."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(READY_S):
-            said = (await self.process.stderr.read()).decode()
-            assert await self.process.wait() == 1, said
-        return said
-
-
-@asynccontextmanager
-async def pairing(meshllm: Commands, home: str, *words: str) -> AsyncIterator[Pairing]:
-    process = await asyncio.create_subprocess_exec(
-        *(*MESHLLM, "--home", str(meshllm.home(home)), "pair", "--json", *words),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **meshllm.env},
-    )
-    try:
-        yield Pairing(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
 @pytest.fixture
 async def hub(meshllm: Commands) -> Serving:
     """A signaling server with a mesh on it, whose owner is the home `anna`."""
+    meshllm.env["MESHLLM_PAIR_NO_LAN"] = "1"  # whoever else is on this machine
     hub = await meshllm.start("hub", "signal", "--port", "0")
     await meshllm.run("anna", "init", str(hub.said["link"]))
     return hub
@@ -87,7 +34,7 @@ async def test_a_machine_is_let_in_by_what_its_screen_shows(
 ) -> None:
     words = ("--role", "member", "--name", "ben")
     async with pairing(meshllm, "anna", *words) as anna:
-        opened = await anna.until("mailbox")
+        opened = await anna.until("waiting")
         assert opened["command"] == f"meshllm pair {opened['mailbox']} --hub {hub.url}"
         where = (str(opened["mailbox"]), "--hub", hub.url)
         async with pairing(meshllm, "ben", *where) as ben:
@@ -120,7 +67,7 @@ async def test_who_was_let_in_uses_the_mesh(
 
 async def paired(meshllm: Commands, hub: Serving, name: str) -> None:
     async with pairing(meshllm, "anna", "--name", name) as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         async with pairing(meshllm, name, number, "--hub", hub.url) as other:
             anna.type((await other.until("code"))["code"])
             other.type((await anna.until("receipt"))["receipt"])
@@ -131,7 +78,7 @@ async def test_a_wrong_code_ends_it_on_both_and_lets_nobody_in(
     meshllm: Commands, hub: Serving
 ) -> None:
     async with pairing(meshllm, "anna") as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         async with pairing(meshllm, "ben", number, "--hub", hub.url) as ben:
             code = (await ben.until("code"))["code"]
             anna.type(wrong(code))
@@ -147,7 +94,7 @@ async def test_what_cannot_be_meant_is_asked_again(
     meshllm: Commands, hub: Serving
 ) -> None:
     async with pairing(meshllm, "anna") as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         async with pairing(meshllm, "ben", number, "--hub", hub.url) as ben:
             code = (await ben.until("code"))["code"]
             anna.type("")
@@ -165,7 +112,7 @@ async def test_a_third_party_in_the_mailbox_is_refused_and_disturbs_nobody(
     meshllm: Commands, hub: Serving
 ) -> None:
     async with pairing(meshllm, "anna") as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         async with pairing(meshllm, "ben", number, "--hub", hub.url) as ben:
             code = (await ben.until("code"))["code"]
             eve = await meshllm.run("eve", "pair", number, "--hub", hub.url, code=1)
@@ -179,7 +126,7 @@ async def test_ctrl_c_closes_the_mailbox_and_tells_the_other(
     meshllm: Commands, hub: Serving
 ) -> None:
     async with pairing(meshllm, "anna") as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         async with pairing(meshllm, "ben", number, "--hub", hub.url) as ben:
             await ben.until("code")
             await anna.until("ask")
@@ -187,14 +134,14 @@ async def test_ctrl_c_closes_the_mailbox_and_tells_the_other(
             assert await anna.ends() == 130
             assert "was stopped on the other machine" in await ben.fails()
     async with pairing(meshllm, "anna") as anna:  # nothing is left in the way
-        await anna.until("mailbox")
+        await anna.until("waiting")
 
 
 async def test_a_machine_that_dies_ends_it_on_the_other(
     meshllm: Commands, hub: Serving
 ) -> None:
     async with pairing(meshllm, "anna") as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         async with pairing(meshllm, "ben", number, "--hub", hub.url) as ben:
             await ben.until("code")
             await anna.until("ask")
@@ -204,7 +151,7 @@ async def test_a_machine_that_dies_ends_it_on_the_other(
 
 async def test_without_anybody_to_type_it_ends(meshllm: Commands, hub: Serving) -> None:
     async with pairing(meshllm, "anna") as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         done = await meshllm.run("ben", "pair", number, "--hub", hub.url, code=1)
         assert "stdin has ended" in done.err
         assert "was stopped on the other machine" in await anna.fails()
@@ -250,7 +197,7 @@ async def test_an_interrupted_question_leaves_the_line_to_what_is_said_next(
     meshllm: Commands, hub: Serving
 ) -> None:
     async with pairing(meshllm, "anna") as anna:
-        number = str((await anna.until("mailbox"))["mailbox"])
+        number = str((await anna.until("waiting"))["mailbox"])
         words = ("pair", number, "--hub", hub.url)
         async with in_terminal(meshllm, "ben", *words) as ben:
             await ben.shows("Two digits: ")
