@@ -105,6 +105,29 @@ class Membership:
         )
         return cls._begin(home, known)
 
+    @classmethod
+    def enter(
+        cls,
+        home: Path,
+        identity: Identity,
+        statement: str,
+        token: str,
+        *,
+        hub: str | None,
+        hub_key: PeerId | None,
+        now: int,
+    ) -> Self:
+        """Begin with a membership that is issued already, as pairing does.
+
+        NotAllowed: it is not for this node, or has ended. TrustError: it does not hold.
+        """
+        refuse_second(home)
+        mesh = Statement.read(statement).mesh
+        chain = (statement, token)
+        admit(chain, id=identity.id, mesh=mesh, now=now)
+        known = Known(mesh, identity.id, hub, hub_key, chain, statement, None)
+        return cls._begin(home, known)
+
     def leave(self) -> None:
         """Forget the mesh. The node's own keys stay, and so does a root key."""
         with self._tickets.locked():

@@ -20,6 +20,7 @@ from meshllm.trust.keys import PeerId, peer_id
 from signaling.effects import Close, Effect, Row, Send
 from signaling.kept import USED, Admit, Kept
 from signaling.limits import DEFAULT_LIMITS, Buckets, Limits, household
+from signaling.mailboxes import Mailboxes
 from signaling.meshes import Seat
 from signaling.requests import Requests, refused
 
@@ -60,6 +61,7 @@ class Hub:
         self.id = peer_id(bytes(key.verify_key))
         self.kept = Kept(admit, limits, rows)
         self._requests = Requests(self.kept, limits)
+        self._mailboxes = Mailboxes(limits)
         self._key = key
         self._ice = ice
         self._limits = limits
@@ -124,10 +126,10 @@ class Hub:
 
     def tick(self, now: float) -> list[Effect]:
         """To be called about once a second."""
-        effects: list[Effect] = []
+        effects = self._mailboxes.tick(now)
         for link in list(self._strangers.values()):
             most = self._limits.login_s if link.id is None else self._limits.stranger_s
-            if now - link.since >= most:
+            if now - link.since >= most and not self._mailboxes.has(link.number):
                 late = NotAllowed("No login came in time.", Code.TIMEOUT)
                 effects += [*_farewell(link.number, late), *self._drop(link)]
         if now - self._swept >= SWEEP_S:
@@ -219,8 +221,12 @@ class Hub:
                     raise ProtocolError(f"This signaling server knows no `{t}`.")
                 case signals.GetTicket() | signals.LeaveCard() | signals.Register():
                     return self._requests.ask(number, id, link.address, message, now)
+                case signals.JoinMailbox() | signals.Post():
+                    return self._mailboxes.ask(number, id, link.address, message, now)
             if link.seat is None:
                 raise NotAllowed("That needs a login with a chain.", Code.AUTH)
+            if isinstance(message, signals.OpenMailbox):
+                return self._mailboxes.open(link.seat, message.re, link.nonce, now)
             return self._requests.member(link.seat, message, now)
         except MeshError as exc:
             return [Send(number, refused(message.re, exc))]
@@ -257,11 +263,13 @@ class Hub:
     # Leaving
 
     def _drop(self, link: _Link) -> list[Effect]:
-        """Forgets a socket; its mesh hears of it when it was announcing."""
+        """Forgets a socket; its mesh hears of it when it was announcing, its mailbox
+        in any case."""
         del self._links[link.number]
         _decrease(self._addresses, link.address)
         self._no_stranger(link)
-        return link.seat.mesh.leave(link.seat) if link.seat else []
+        effects = self._mailboxes.leave(link.number)
+        return effects + (link.seat.mesh.leave(link.seat) if link.seat else [])
 
     def _no_stranger(self, link: _Link) -> None:
         if self._strangers.pop(link.number, None) is not None:
@@ -288,6 +296,7 @@ class Hub:
 
     def _sweep(self, now: float) -> list[Effect]:
         self._requests.sweep(now)
+        self._mailboxes.sweep(now)
         self._connects.forget_full(now)
         self._messages.forget_full(now)
         self._logins.forget_full(now)

@@ -37,6 +37,10 @@ class Limits:
     announces: Rate = Rate(0.5, 20)  # per key; each is copied to the whole mesh
     logins: Rate = Rate(0.5, 30)  # per key; each costs signatures and credentials
     asks: Rate = Rate(1, 30)  # per address: tickets, cards, registers
+    mailboxes: int = 400  # of 900 numbers; each is somebody who is pairing right now
+    mailbox_s: float = 600  # docs/protocol.md §3.2
+    letters: int = 8  # each way in one mailbox; a pairing takes three or four
+    pairings: Rate = Rate(0.1, 10)  # opened or tried, per address and per key
     conns: int = 16  # per node: docs/protocol.md §3.1
     meshes: int = 5_000
     roster_nodes: int = 512  # announced at once in one mesh

@@ -23,6 +23,7 @@ ROOMS = {
     "doctor": "control joining node protocol routing transport trust",
     "node": "backends dialects identity membership protocol provider routing transport"
     " trust",
+    "pairing": "identity joining membership protocol transport trust",
     "founding": "identity joining membership transport trust",
     "joining": "control identity membership transport trust",
     "conversation": "gateway routing",
@@ -65,6 +66,7 @@ PURE = [
     "signaling/hub.py",
     "signaling/kept.py",
     "signaling/limits.py",
+    "signaling/mailboxes.py",
     "signaling/meshes.py",
     "signaling/requests.py",
     "signaling/shelf.py",
@@ -73,8 +75,9 @@ PURE = [
 # Everything else is a clock, a file, a socket, a thread, or chance, or might be.
 PURE_MAY = {
     *("__future__", "base64", "binascii", "collections", "collections.abc"),
-    *("dataclasses", "datetime", "enum", "hashlib", "hmac", "ipaddress", "json"),
-    *("math", "orjson", "re", "struct", "types", "typing", "urllib.parse"),
+    *("contextlib", "dataclasses", "datetime", "enum", "hashlib", "hmac"),
+    *("ipaddress", "json", "math", "orjson", "re", "struct", "types", "typing"),
+    *("urllib.parse",),
     *("nacl.exceptions", "nacl.public", "nacl.secret", "nacl.signing"),
 }
 # What lets the world in through those: files, and what the clock or chance says.

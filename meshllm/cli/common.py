@@ -27,7 +27,7 @@ from meshllm.config import (
 )
 from meshllm.errors import ConfigError, MeshError
 
-SERVING: Final = ("signal", "share", "gateway")
+CONFIGURED: Final = ("signal", "share", "gateway", "pair")  # sections of config.toml
 LEVELS: Final = ("debug", "info", "warning", "error")
 PACKAGES: Final = ("meshllm", "signaling")  # whose log lines --log-level is about
 
@@ -129,7 +129,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     common = ctx.ensure_object(Common)
     if value not in (None, False):
         setattr(common, str(param.name), value)
-    if param.name == "given_home" and isinstance(ctx.command, ServingCommand):
+    if param.name == "given_home" and isinstance(ctx.command, ConfiguredCommand):
         # It is eager: the options after it can still take their defaults from there.
         ctx.default_map = _settings(ctx, common.home)
 
@@ -151,7 +151,7 @@ class Command(click.Command):
         }
 
 
-class ServingCommand(Command):
+class ConfiguredCommand(Command):
     """One whose options may also come from MESHLLM_… and from config.toml."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -159,6 +159,10 @@ class ServingCommand(Command):
         for key, option in self.own_options.items():
             option.envvar = f"MESHLLM_{self.name}_{key}".upper().replace("-", "_")
             option.show_envvar = True
+
+
+class ServingCommand(ConfiguredCommand):
+    """One that serves until it is told to end."""
 
     def invoke(self, ctx: click.Context) -> Any:
         _end_with_parent()
@@ -168,6 +172,13 @@ class ServingCommand(Command):
 def command(name: str, **more: Any) -> Callable[[Callable[..., Any]], Command]:
     """Makes a function `meshllm NAME`."""
     return click.command(name, cls=Command, **more)
+
+
+def configured_command(
+    name: str, **more: Any
+) -> Callable[[Callable[..., Any]], ConfiguredCommand]:
+    """The same, for one with a section in config.toml."""
+    return click.command(name, cls=ConfiguredCommand, **more)
 
 
 def serving_command(
@@ -193,9 +204,9 @@ def _settings(ctx: click.Context, home: Path) -> dict[str, Any]:
     group = ctx.find_root().command
     assert isinstance(group, click.Group)
     known: dict[str, dict[str, click.Option]] = {}
-    for name in SERVING:
+    for name in CONFIGURED:
         found = group.get_command(ctx, name)
-        assert isinstance(found, ServingCommand)
+        assert isinstance(found, ConfiguredCommand)
         known[name] = found.own_options
     section = str(ctx.command.name)
     defaults: dict[str, Any] = {}

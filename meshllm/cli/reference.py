@@ -15,8 +15,8 @@ HEAD = """\
 Made of `meshllm COMMAND --help` by `python -m meshllm.cli.reference > docs/cli.md`;
 a test compares the two.
 
-Options of `signal`, `share` and `gateway` may also come from the environment (the
-names are below) and from `config.toml` in the home, where `[gateway]` and
+Options of `signal`, `share`, `gateway` and `pair` may also come from the environment
+(the names are below) and from `config.toml` in the home, where `[gateway]` and
 `port = 11435` say the same as `meshllm gateway --port 11435`. The line wins over the
 environment, that over the file.
 

@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("init", "membership", "Make a mesh; this node is its first owner."),
         ("invite", "membership", "Print a link that lets one more node in."),
         ("join", "membership", "Join the mesh that a link invites to."),
+        ("pair", "pair", "Let a machine in, or come in, by six digits."),
         ("leave", "membership", "Leave the mesh."),
     ],
     "Models": [

@@ -10,6 +10,7 @@ import orjson
 
 from meshllm.errors import Code, MeshError, RemoteProtocolError
 from meshllm.protocol import signals as s
+from meshllm.protocol.pairing_messages import LETTER_MAX, MAILBOX_MAX, MAILBOX_MIN
 from meshllm.trust.announcement import versions
 from meshllm.trust.keys import PEER_ID_CHARS, b64encode, read_peer_id
 from meshllm.trust.signed import limit
@@ -69,6 +70,8 @@ _chain = listed(_membership, 3)
 _roster = listed(_announcement, ROSTER_MAX)
 _envelope = _passed_on(_B64, s.CLIENT_MESSAGE_BYTES)
 _ticket = _passed_on(_B64, SEALED_TICKET_CHARS)
+_letter = _passed_on(_B64, -(-LETTER_MAX * 4 // 3))
+_mailbox = integer(MAILBOX_MIN, MAILBOX_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,9 @@ _CLIENT: Final = (
         "register", s.Register, re=_re, setup=nullable(b64(16)), statement=_statement
     ),
     _form("revoke", s.Revoke, re=_re, revocations=_revocations),
+    _form("open_mailbox", s.OpenMailbox, re=_re),
+    _form("join_mailbox", s.JoinMailbox, re=_re, number=_mailbox),
+    _form("post", s.Post, re=_re, letter=_letter),
     _PING,
     _PONG,
 )
@@ -144,6 +150,9 @@ _HUB: Final = (
     _form("membership", s.Granted, membership=_membership, statement=_statement),
     _form("revoked", s.Revoked, revocations=_revocations),
     _form("statement", s.NewStatement, statement=_statement),
+    _form("mailbox", s.Mailbox, re=_re, number=_mailbox),
+    _form("letter", s.Letter, letter=_letter),
+    _form("mailbox_closed", s.MailboxClosed, code=_read_code),
     _form("done", s.Done, re=_re),
     _form("error", s.Refused, re=nullable(_re), code=_read_code, text=_text),
     _PING,

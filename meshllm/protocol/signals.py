@@ -153,6 +153,41 @@ class NewStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenMailbox:
+    re: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinMailbox:
+    re: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """`letter` stays the base64url it came as, like `sealed`."""
+
+    re: int
+    letter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    re: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    letter: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxClosed:
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     re: int
 
@@ -183,7 +218,17 @@ class Unknown:
 
 
 Request: TypeAlias = (
-    Announce | Send | PutTicket | GetTicket | LeaveCard | Grant | Register | Revoke
+    Announce
+    | Send
+    | PutTicket
+    | GetTicket
+    | LeaveCard
+    | Grant
+    | Register
+    | Revoke
+    | OpenMailbox
+    | JoinMailbox
+    | Post
 )
 ClientMessage: TypeAlias = Login | Request | Ping | Pong
 HubMessage: TypeAlias = (
@@ -197,6 +242,9 @@ HubMessage: TypeAlias = (
     | Granted
     | Revoked
     | NewStatement
+    | Mailbox
+    | Letter
+    | MailboxClosed
     | Done
     | Refused
     | Ping

@@ -172,6 +172,21 @@ class SignalingClient:
     async def revoke(self, revocations: str) -> None:
         await self.request(signals.Revoke(0, revocations))
 
+    async def open_mailbox(self) -> int:
+        """Its number. It is open for as long as this connection, at most 600 s."""
+        answer = await self.request(signals.OpenMailbox(0))
+        if not isinstance(answer, signals.Mailbox):
+            raise RemoteProtocolError("The signaling server opened no mailbox.")
+        return answer.number
+
+    async def join_mailbox(self, number: int) -> None:
+        """PeerUnreachable when there is none, NotAllowed when others are in it."""
+        await self.request(signals.JoinMailbox(0, number))
+
+    async def post(self, letter: bytes) -> None:
+        """To the other one in our mailbox."""
+        await self.request(signals.Post(0, b64encode(letter)))
+
     async def probe(self) -> bool:
         """Whether the hub answers within 1.5 s. If not, or when there is no connection,
         reconnects at once: for when the network changed or the machine woke up."""

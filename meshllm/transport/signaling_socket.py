@@ -55,6 +55,8 @@ class SignalingHandlers:
     on_membership: Callable[[str, str], None] = _ignore
     on_statement: Callable[[str], None] = _ignore
     on_revocations: Callable[[str], None] = _ignore
+    on_letter: Callable[[bytes], None] = _ignore
+    on_mailbox_closed: Callable[[Code], None] = _ignore
     on_state: Callable[[bool, str | None], None] = _ignore
 
 
@@ -242,6 +244,10 @@ def _tell(on: SignalingHandlers, message: signals.HubMessage) -> None:
             on.on_statement(statement)
         case signals.Revoked(revocations):
             on.on_revocations(revocations)
+        case signals.Letter(letter):
+            on.on_letter(b64decode(letter))
+        case signals.MailboxClosed(code):
+            on.on_mailbox_closed(code)
         case _:
             raise RemoteProtocolError("The signaling server begins its login anew.")
 

@@ -101,6 +101,27 @@ def test_a_link_of_another_kind_is_explained(
 
 
 @pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["pair", "--no-lan"], 2, "it takes a MAILBOX and its --hub"),
+        (["pair", "--role", "member"], 2, "the owner's machine"),
+        (["pair", "412"], 1, "`meshllm pair 412 --hub https://…`"),
+        (["pair", "412", "--hub", "ftp://x"], 1, "not an address"),
+        (["pair", "99"], 2, "99 is not in the range 100<=x<=999"),
+        (["pair", "412", "--hub", "x", "--role", "member"], 2, "the owner's machine"),
+        (["pair", "412", "--hub", "x", "--name", "me"], 2, "the owner's machine"),
+    ],
+)
+def test_pairing_says_what_is_typed_where(
+    home: Path, words: list[str], code: int, said: str
+) -> None:
+    done = run(home, *words)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert not (home / "mesh.json").exists()
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["gateway", "--host", "0.0.0.0"],

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from meshllm.cli.common import SERVING, Common, ServingCommand
+from meshllm.cli.common import CONFIGURED, Common, ConfiguredCommand
 from meshllm.cli.root import root
 from meshllm.errors import ConfigError
 
@@ -51,17 +51,22 @@ def test_lists_and_flags_come_from_both(
     assert (share["models"], share["direct_only"]) == (("c", "d"), True)
 
 
+def test_the_hub_to_pair_at_may_be_known(tmp_path: Path) -> None:
+    settings(tmp_path, '[pair]\nhub = "https://mesh.example"\n')
+    assert parsed(tmp_path, "pair", "412")["hub"] == "https://mesh.example"
+
+
 def test_a_command_reads_its_own_section(tmp_path: Path) -> None:
     settings(tmp_path, "[signal]\nport = 1\n")
     assert parsed(tmp_path, "gateway")["port"] == 11434
 
 
-@pytest.mark.parametrize("name", SERVING)
-def test_every_option_of_a_serving_command_has_an_alias_that_help_names(
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_every_option_of_a_configured_command_has_an_alias_that_help_names(
     name: str,
 ) -> None:
     found = root.get_command(click.Context(root), name)
-    assert isinstance(found, ServingCommand)
+    assert isinstance(found, ConfiguredCommand)
     shown = CliRunner().invoke(root, [name, "--help"], terminal_width=200).output
     for option in found.own_options.values():
         assert f"MESHLLM_{name.upper()}_" in str(option.envvar)

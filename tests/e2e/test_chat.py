@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pty
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
 
-from tests.fakes.commands import MESHLLM, READY_S, Commands
+from tests.fakes.commands import MESHLLM, Commands
 from tests.fakes.scripted_ollama import ScriptedOllama, chat_end, chat_line
+from tests.fakes.terminal import Terminal, in_terminal
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
@@ -28,61 +28,10 @@ async def anna(meshllm: Commands, ollama: ScriptedOllama) -> AsyncIterator[Comma
     yield meshllm
 
 
-class Terminal:
-    """A process whose stdin, stdout and stderr are one terminal."""
-
-    def __init__(self, process: asyncio.subprocess.Process, descriptor: int) -> None:
-        self.process = process
-        self._descriptor = descriptor
-        self._shown = bytearray()
-        self._news = asyncio.Event()
-        asyncio.get_running_loop().add_reader(descriptor, self._read)
-
-    def type(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
-
-    def _read(self) -> None:
-        try:
-            data = os.read(self._descriptor, 65536)
-        except OSError:  # the other side is closed
-            data = b""
-        if not data:
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-        self._shown += data
-        self._news.set()
-
-    async def shows(self, text: str) -> str:
-        """What came until and with `text`; later calls look behind it."""
-        wanted = text.encode()
-        async with asyncio.timeout(READY_S):
-            while wanted not in self._shown:
-                self._news.clear()
-                await self._news.wait()
-        end = self._shown.index(wanted) + len(wanted)
-        found = bytes(self._shown[:end])
-        del self._shown[:end]
-        return found.decode()
-
-
 @pytest.fixture
 async def terminal(anna: Commands) -> AsyncIterator[Terminal]:
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(*MESHLLM, "--home", str(anna.home("anna")), "chat"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, **anna.env, "TERM": "xterm"},
-        start_new_session=True,
-    )
-    os.close(theirs)
-    shown = Terminal(process, ours)
-    yield shown
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
-    asyncio.get_running_loop().remove_reader(ours)
-    os.close(ours)
+    async with in_terminal(anna, "anna", "chat") as shown:
+        yield shown
 
 
 def interrupt(terminal: Terminal) -> None:

@@ -33,6 +33,9 @@ FROM_CLIENTS: list[s.ClientMessage] = [
     s.Register(1, CONN, TOKEN),
     s.Register(1, None, TOKEN),
     s.Revoke(1, TOKEN),
+    s.OpenMailbox(1),
+    s.JoinMailbox(1, 412),
+    s.Post(1, "x" * 10_923),
     s.Ping(1),
     s.Pong(1),
 ]
@@ -57,6 +60,9 @@ FROM_HUBS: list[s.HubMessage] = [
     s.Granted(TOKEN, TOKEN),
     s.Revoked(TOKEN),
     s.NewStatement(TOKEN),
+    s.Mailbox(1, 999),
+    s.Letter("bGV0dGVy"),
+    s.MailboxClosed(Code.GONE),
     s.Done(1),
     s.Refused(None, Code.AUTH, "No."),
     s.Refused(1, Code.INTERNAL, ""),
@@ -150,6 +156,11 @@ PUT = FROM_CLIENTS[6]
         changed(PUT, sealed="x" * 40_961),
         changed(s.Announce(1, TOKEN), card="x" * 49_153),
         changed(s.Announce(1, TOKEN), card="with space"),
+        changed(s.JoinMailbox(1, 412), number=99),
+        changed(s.JoinMailbox(1, 412), number=1_000),
+        changed(s.JoinMailbox(1, 412), number="412"),
+        changed(s.Post(1, "bGV0dGVy"), letter="x" * 10_924),
+        changed(s.Post(1, "bGV0dGVy"), letter=""),
     ],
 )
 def test_a_malformed_field_is_refused(data: str) -> None:

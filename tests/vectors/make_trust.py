@@ -31,7 +31,7 @@ from meshllm.trust.grants import (
 )
 from meshllm.trust.keys import b64encode
 from tests.fakes.people import NOW, id_of, key
-from tests.vectors import make_envelope, make_spellings
+from tests.vectors import make_envelope, make_pairing, make_spellings
 from tests.vectors.outcome import outcome
 
 FOLDER = Path(__file__).parent
@@ -324,6 +324,7 @@ FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "trust.json": trust,
     "envelope.json": make_envelope.envelopes,
     "hello.json": make_envelope.hellos,
+    "pairing.json": make_pairing.pairings,
 }
 
 
