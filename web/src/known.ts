@@ -97,13 +97,19 @@ export function withMembership(
   return isOlder ? known : { ...known, chain: [known.statement, token] };
 }
 
-function kept(known: Known): {
+interface Kept {
   readonly statement: Statement;
   readonly revoked: Revocations | null;
-} {
+}
+
+const READ = new WeakMap<Known, Kept>(); // two signatures for every provider else
+
+function kept(known: Known): Kept {
   const { statement, revocations, mesh } = known;
-  return {
+  const read = READ.get(known) ?? {
     statement: readStatement(statement, mesh),
     revoked: revocations === null ? null : readRevocations(revocations),
   };
+  READ.set(known, read);
+  return read;
 }

@@ -48,7 +48,7 @@ export class Roster {
 
   /** Whether a model was offered, though it may be by nobody now. */
   knows(model: string): boolean {
-    return this.#names.has(fullName(model).toLowerCase());
+    return this.#names.has(fullName(model));
   }
 
   /** MeshError: it does not hold. */
@@ -67,7 +67,7 @@ export class Roster {
     this.#providers.set(id, { id, name: admission.name, announcement, admission });
     this.#unlisted.delete(id);
     for (const { name } of announcement.models) {
-      this.#names.add(fullName(name).toLowerCase());
+      this.#names.add(fullName(name));
     }
   }
 

@@ -157,7 +157,7 @@ export class Peer implements Carrier {
         this.#settle = { resolve, reject };
       });
     }
-    await this.readPair();
+    await this.refresh();
   }
 
   // As a carrier
@@ -193,8 +193,7 @@ export class Peer implements Carrier {
     this.#pc.close();
   }
 
-  /** Looks up which pair of candidates is in use: it may move from relay to direct. */
-  async readPair(): Promise<void> {
+  async refresh(): Promise<void> {
     this.#pair = pairOf(await this.#pc.getStats()) ?? this.#pair;
   }
 

@@ -135,9 +135,7 @@ export class SignalingClient {
     return new Promise((resolve) => {
       const renews = socket.welcome.ice.some((ice) => ice.credential !== null);
       const renewal = renews ? setTimeout(() => done(null), RENEW_MS) : undefined;
-      const pings = setInterval(() => {
-        isAnswering(socket, PING_MS / 2).then((is) => is || socket.close());
-      }, PING_MS);
+      const pings = setInterval(() => void closeUnlessAnswering(socket), PING_MS);
       const done = (why: Error | null) => {
         clearTimeout(renewal);
         clearInterval(pings);
@@ -210,6 +208,10 @@ export function retryDelayS(failures: number, jitter: number): number {
   if (failures <= 1) return 0;
   const doubled = 2 ** Math.min(failures - 2, 10);
   return Math.min(BACKOFF_S, doubled) * (0.5 + jitter / 2);
+}
+
+async function closeUnlessAnswering(socket: SignalingSocket): Promise<void> {
+  if (!(await isAnswering(socket, PING_MS / 2))) socket.close();
 }
 
 async function isAnswering(

@@ -33,6 +33,8 @@ export interface Carrier {
   readonly isObserved: boolean;
   send(message: Bytes): void;
   close(): void;
+  /** Looks again at `kind` and `candidates`: a path may move from relay to direct. */
+  refresh(): Promise<void>;
 }
 
 type OnFrames = (wire: Wire, frames: readonly Frame[]) => void;
