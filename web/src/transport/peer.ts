@@ -22,6 +22,7 @@ import type { Ice } from "../protocol/signals.ts";
 import { type Carrier, LOW_BYTES } from "./wire.ts";
 
 const FIRST_MS = 50; // a machine knows its own addresses sooner than this
+const EARLY_MAX = 4;
 const CHANNEL = "meshllm";
 const MID = "0";
 
@@ -37,13 +38,14 @@ interface Pair {
 }
 
 export class Peer implements Carrier {
-  onMessage: (message: Bytes) => void = () => {};
   onLow: () => void = () => {};
   onClosed: (reason: string) => void = () => {};
   readonly #pc: RTCPeerConnection;
   readonly #channel: RTCDataChannel;
   #description: Description | null = null;
   #answer: Description | null = null;
+  #onMessage: ((message: Bytes) => void) | null = null;
+  #early: Bytes[] = []; // the peer's HELLO may come before ours is signed
   #found: Candidate[] = [];
   #told = 0;
   #isGathered = false;
@@ -67,7 +69,7 @@ export class Peer implements Carrier {
     channel.onbufferedamountlow = () => this.onLow();
     channel.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {
       if (typeof event.data === "string") this.#lose("a message of text");
-      else this.onMessage(new Uint8Array(event.data));
+      else this.#take(new Uint8Array(event.data));
     };
     this.#pc = pc;
     this.#channel = channel;
@@ -94,7 +96,7 @@ export class Peer implements Carrier {
 
   /** What the offer says, with the candidates found so far; they are not told again. */
   local(): Description {
-    return { ...this.#said(), ...this.#take() };
+    return { ...this.#said(), ...this.#untold() };
   }
 
   /** SHA-256 of our certificate: each connection has a fresh one. */
@@ -118,7 +120,7 @@ export class Peer implements Carrier {
   /** Candidates found after the offer was made, until all are. */
   async *trickle(): AsyncGenerator<Found, void> {
     while (!this.#isClosed) {
-      const found = this.#take();
+      const found = this.#untold();
       if (found.candidates.length > 0 || found.isComplete) yield found;
       if (found.isComplete) return;
       await new Promise<void>((resolve) => {
@@ -162,6 +164,11 @@ export class Peer implements Carrier {
 
   // As a carrier
 
+  set onMessage(listener: (message: Bytes) => void) {
+    this.#onMessage = listener;
+    for (const message of this.#early.splice(0)) listener(message);
+  }
+
   get buffered(): number {
     return this.#channel.bufferedAmount;
   }
@@ -202,7 +209,12 @@ export class Peer implements Carrier {
     return this.#description;
   }
 
-  #take(): Found {
+  #take(message: Bytes): void {
+    if (this.#onMessage !== null) this.#onMessage(message);
+    else if (this.#early.push(message) > EARLY_MAX) this.#lose("messages before HELLO");
+  }
+
+  #untold(): Found {
     const candidates = this.#found.slice(this.#told);
     this.#told = this.#found.length;
     return { candidates, isComplete: this.#isGathered };

@@ -22,7 +22,8 @@ const EARLY_FRAMES = 16;
 
 /** Moves messages of up to 16,384 bytes, in order: a data channel, a memory pair. */
 export interface Carrier {
-  onMessage: (message: Bytes) => void;
+  /** What comes before it is set waits. */
+  set onMessage(listener: (message: Bytes) => void);
   /** The buffer has fallen to LOW_BYTES. */
   onLow: () => void;
   onClosed: (reason: string) => void;
