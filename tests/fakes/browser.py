@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -35,10 +36,16 @@ class BrowserError(Exception):
     """What the page, or the driver, said."""
 
 
+def find(command: str) -> str | None:
+    """Node.js may be one that `make setup` put beside this Python."""
+    beside = Path(sys.executable).parent
+    return shutil.which(command) or shutil.which(command, path=str(beside))
+
+
 def missing() -> str | None:
     """What this machine lacks for a browser test."""
     for command in ("node", "chromium"):
-        if shutil.which(command) is None:
+        if find(command) is None:
             return command
     return None if (MODULES / "playwright-core").is_dir() else "web/node_modules"
 
@@ -133,7 +140,7 @@ class Browser:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    node, browser = shutil.which("node"), shutil.which("chromium")
+    node, browser = find("node"), find("chromium")
     assert node is not None and browser is not None
     process = await asyncio.create_subprocess_exec(
         *(node, str(WEB / "test" / "browser" / "driver.mjs"), browser, *FLAGS),
@@ -153,7 +160,7 @@ async def chromium() -> AsyncIterator[Browser]:
 async def build_harness(folder: Path) -> None:
     """The harness page, as a browser can load it."""
     process = await asyncio.create_subprocess_exec(
-        *("node", str(MODULES / "vite" / "bin" / "vite.js"), "build", "test/browser"),
+        *(find("node") or "", str(MODULES / "vite" / "bin" / "vite.js"), "build", "test/browser"),
         *("--config", "vite.config.ts", "--outDir", str(folder), "--minify", "false"),
         *("--logLevel", "warn"),
         cwd=WEB,
