@@ -22,6 +22,7 @@ const MISSING_S = 5; // a provider may be absent so long: after a restart of the
 const DOUBT_S = 3; // longer than between two pings, and than SCTP's first repetition
 const FAILED_S = 10; // a provider that could not be reached comes last for so long
 const RACE_EVERY_S = 3;
+const RACES_MAX = 2;
 
 export type Dial = (provider: Provider, signal: AbortSignal) => Promise<Wire>;
 type Leave = () => void;
@@ -35,6 +36,7 @@ interface Held {
   isDoubted: boolean;
   isReviving: boolean;
   racedAtS: number;
+  races: number;
 }
 
 export class Links {
@@ -163,7 +165,8 @@ export class Links {
       impatient: new Set(),
       isDoubted: false,
       isReviving: false,
-      racedAtS: 0,
+      racedAtS: Number.NEGATIVE_INFINITY,
+      races: 0,
     };
     const former = this.#held.get(provider.id);
     if (former !== undefined) this.#replaced.add(former);
@@ -225,6 +228,7 @@ export class Links {
     held.racedAtS = nowS();
     const latest = this.#find(provider.id);
     if (latest === undefined || !isSame(latest, provider)) return;
+    held.races++;
     try {
       const other = await this.#dial(latest, held.end.signal);
       if (link.wire !== wire && link.wire !== null)
@@ -233,6 +237,8 @@ export class Links {
       else await link.start(other);
     } catch (error) {
       if (!(error instanceof MeshError) && !held.end.signal.aborted) throw error;
+    } finally {
+      held.races--;
     }
   }
 
