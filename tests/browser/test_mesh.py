@@ -143,3 +143,55 @@ async def test_a_large_question_arrives_whole(
     assert await page.read("large") == END
     seen = await ollama.seen("/api/chat")
     assert seen.json["messages"][0]["content"] == prompt
+
+
+async def test_a_page_comes_back_to_a_restarted_server(
+    meshllm: Commands, ollama: ScriptedOllama, page: Page
+) -> None:
+    hub = await meshllm.start("hub", "signal", "--port", "0")
+    await meshllm.run("anna", "init", str(hub.said["link"]))
+    await meshllm.start("anna", "share", "--backend", "ollama", "--url", ollama.url)
+    done = await meshllm.run("anna", "invite", "--json")
+    await connected(page, done.json["link"])
+    await page.call("models")
+    await hub.child.stop()
+    await page.call("untilPhase", "connecting")
+    port = hub.url.rpartition(":")[2]
+    await meshllm.start("hub", "signal", "--port", port)
+    await page.call("untilPhase", "ready")
+    await page.call("models")
+    ollama.script("/api/chat", [*lines(3), END])
+    await page.call("ask", "after", MODEL, "hi")
+    assert await page.read("after") == b"".join([*lines(3), END])
+
+
+async def test_a_model_that_nobody_has_is_refused(
+    meshllm: Commands, ollama: ScriptedOllama, page: Page
+) -> None:
+    await connected(page, await invited(meshllm, ollama))
+    await page.call("models")
+    with pytest.raises(BrowserError, match="No provider has the model nosuch"):
+        await page.call("ask", "none", "nosuch", "hi")
+
+
+async def test_a_gateway_answers_through_the_same_seam(
+    meshllm: Commands, ollama: ScriptedOllama, page: Page
+) -> None:
+    link = await invited(meshllm, ollama)
+    await meshllm.run("ben", "join", link)
+    gateway = await meshllm.start("ben", "gateway", "--port", "0")
+    await page.call("connectGateway", gateway.url)
+    (model,) = await page.call("models")
+    assert model["name"] == MODEL
+    ollama.script("/api/chat", [*lines(50), END])
+    head = await page.call("ask", "first", MODEL, "hi")
+    owner = (await meshllm.run("anna", "identity", "--json")).json["id"]
+    assert (head["status"], head["provider"]["id"]) == (200, owner)
+    assert head["path"] == "host"
+    assert await page.read("first") == b"".join([*lines(50), END])
+    ollama.script("/api/chat", [*lines(3), asyncio.Event()])
+    await page.call("ask", "endless", MODEL, "hi")
+    seen = await ollama.seen("/api/chat", 2)
+    await page.call("readSome", "endless", 1)
+    assert await page.call("cancel", "endless") == "AbortError"
+    await seen.hung_up.wait()

@@ -21,8 +21,7 @@ const REDIAL_PAUSE_MS = 1_000;
 const MISSING_S = 5; // a provider may be absent so long: after a restart of the server
 const DOUBT_S = 3; // longer than between two pings, and than SCTP's first repetition
 const FAILED_S = 10; // a provider that could not be reached comes last for so long
-const RACE_EVERY_S = 3;
-const RACES_MAX = 2;
+const RACE_EVERY_S = 3; // from 4 to 10 s of silence: two at most
 
 export type Dial = (provider: Provider, signal: AbortSignal) => Promise<Wire>;
 type Leave = () => void;
@@ -36,7 +35,6 @@ interface Held {
   isDoubted: boolean;
   isReviving: boolean;
   racedAtS: number;
-  races: number;
 }
 
 export class Links {
@@ -166,7 +164,6 @@ export class Links {
       isDoubted: false,
       isReviving: false,
       racedAtS: Number.NEGATIVE_INFINITY,
-      races: 0,
     };
     const former = this.#held.get(provider.id);
     if (former !== undefined) this.#replaced.add(former);
@@ -228,7 +225,6 @@ export class Links {
     held.racedAtS = nowS();
     const latest = this.#find(provider.id);
     if (latest === undefined || !isSame(latest, provider)) return;
-    held.races++;
     try {
       const other = await this.#dial(latest, held.end.signal);
       if (link.wire !== wire && link.wire !== null)
@@ -237,8 +233,6 @@ export class Links {
       else await link.start(other);
     } catch (error) {
       if (!(error instanceof MeshError) && !held.end.signal.aborted) throw error;
-    } finally {
-      held.races--;
     }
   }
 

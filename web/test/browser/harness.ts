@@ -82,7 +82,8 @@ const harness = {
     await until(() => connection.state().phase === "ready");
   },
 
-  state: () => connection.state(),
+  untilPhase: (phase: string) => until(() => connection.state().phase === phase),
+
   paths: () => connection.paths(),
   places: () => places,
   peerConnections: () => made.length,
