@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -17,11 +18,12 @@ MODEL = "llama3.2:latest"
 END = chat_end(MODEL)
 
 
-async def invited(meshllm: Commands, ollama: ScriptedOllama) -> str:
+async def invited(meshllm: Commands, ollama: ScriptedOllama, *options: str) -> str:
     """A mesh with one provider, and a link into it."""
     hub = await meshllm.start("hub", "signal", "--port", "0")
     await meshllm.run("anna", "init", str(hub.said["link"]))
-    await meshllm.start("anna", "share", "--backend", "ollama", "--url", ollama.url)
+    where = ("--backend", "ollama", "--url", ollama.url)
+    await meshllm.start("anna", "share", *where, *options)
     done = await meshllm.run("anna", "invite", "--name", "ben", "--json")
     return str(done.json["link"])
 
@@ -195,3 +197,45 @@ async def test_a_gateway_answers_through_the_same_seam(
     await page.call("readSome", "endless", 1)
     assert await page.call("cancel", "endless") == "AbortError"
     await seen.hung_up.wait()
+
+
+async def test_answers_go_on_after_a_reload_from_the_byte_that_was_kept(
+    meshllm: Commands, ollama: ScriptedOllama, page: Page
+) -> None:
+    await connected(page, await invited(meshllm, ollama))
+    await page.call("models")
+    gate = asyncio.Event()
+    before, after = lines(400), lines(2_000)[400:]
+    ollama.script("/api/chat", [*before, gate, *after, END])
+    await page.call("ask", "long", MODEL, "hi")
+    await page.call("readSome", "long", 5_000)
+    kept = base64.b64decode(await page.call("soFar", "long"))
+    await page.reload()
+    await page.call("connect")
+    gate.set()
+    assert await page.call("resume", {"long": len(kept)}) == ["long"]
+    whole = b"".join([*before, *after, END])
+    assert kept + await page.read("long") == whole
+    assert len(ollama.to("/api/chat")) == 1
+    assert await page.call("resume", {"long": 0, "none": 0}) == []  # nothing runs
+    ollama.script("/api/chat", [*lines(3), END])
+    await page.call("ask", "next", MODEL, "hi")
+    assert await page.read("next") == b"".join([*lines(3), END])
+
+
+async def test_what_a_reloaded_page_does_not_take_up_is_stopped(
+    meshllm: Commands, ollama: ScriptedOllama, page: Page
+) -> None:
+    await connected(page, await invited(meshllm, ollama, "--parallel", "2"))
+    await page.call("models")
+    for name in ("kept", "left"):
+        ollama.script("/api/chat", [*lines(3), asyncio.Event()])
+        await page.call("ask", name, MODEL, name)
+    left = await ollama.seen("/api/chat", 2)
+    await page.reload()
+    await page.call("connect")
+    assert await page.call("resume", {"kept": 0}) == ["kept"]
+    await left.hung_up.wait()
+    assert not (await ollama.seen("/api/chat", 1)).hung_up.is_set()
+    await page.call("leave", "kept")
+    await (await ollama.seen("/api/chat", 1)).hung_up.wait()

@@ -160,7 +160,12 @@ async def chromium() -> AsyncIterator[Browser]:
 async def build_harness(folder: Path) -> None:
     """The harness page, as a browser can load it."""
     process = await asyncio.create_subprocess_exec(
-        *(find("node") or "", str(MODULES / "vite" / "bin" / "vite.js"), "build", "test/browser"),
+        *(
+            find("node") or "",
+            str(MODULES / "vite" / "bin" / "vite.js"),
+            "build",
+            "test/browser",
+        ),
         *("--config", "vite.config.ts", "--outDir", str(folder), "--minify", "false"),
         *("--logLevel", "warn"),
         cwd=WEB,

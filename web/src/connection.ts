@@ -16,6 +16,10 @@ export interface Holder {
   readonly id: string;
   readonly name: string;
   readonly path: PathKind | null;
+  /** Answers that it gives at once. */
+  readonly parallel: number;
+  /** Exchanges of ours that run there. */
+  readonly streams: number;
 }
 
 /** A model as Ollama's `/api/tags` has it, and who of the mesh has it. */
@@ -48,6 +52,15 @@ export interface Ask {
   /** Our place in the provider's line, 1 being next; only while we wait there, and only
    * over the mesh. */
   readonly onQueue?: (place: number) => void;
+  /** Under this the answer can be taken up after a reload (`resume`); used once. */
+  readonly key?: string;
+}
+
+/** An answer under way when the page went, as the page kept it. */
+export interface Kept {
+  /** Bytes of its body that are held safely: it goes on after them. */
+  readonly received: number;
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -125,6 +138,18 @@ export interface Connection {
    * reason when that aborts it. A provider's own refusal (400, 404, 503 …) is an answer.
    */
   ask(ask: Ask): Promise<Answer>;
+
+  /**
+   * Takes up answers that ran when the page went away, by the `key` they were asked with.
+   * What is missing in the outcome is lost: its provider is gone, or had not begun to
+   * answer, or the page was away for longer than some seconds. Call it once, with all that
+   * are of interest; a provider stops what is not among them. For this an answer's bytes
+   * are to be stored before the next ones are asked for, and `close` is not to be called
+   * when the page goes.
+   */
+  resume(
+    kept: Readonly<Record<string, Kept>>,
+  ): Promise<Readonly<Record<string, Answer>>>;
 
   /** The network may have changed, the page is back in front: look at once whether we are
    * still connected. Browsers' `online` and `visibilitychange` are the caller's to hear. */

@@ -64,6 +64,11 @@ class GatewayConnection implements Connection {
     return new GatewayAnswer(response, provider ?? "", ask.signal);
   }
 
+  /** A gateway's program cannot take an answer up: its connection was the question. */
+  async resume(): Promise<Readonly<Record<string, Answer>>> {
+    return {};
+  }
+
   probe(): void {
     void this.#look();
   }

@@ -1,4 +1,4 @@
-/** This page's home: its identity, and what it knows of its one mesh. */
+/** This page's home: its identity, what it knows of its one mesh, and what runs. */
 
 import { ConfigError } from "./errors.ts";
 import {
@@ -8,10 +8,13 @@ import {
   type StoredIdentity,
 } from "./identity.ts";
 import type { Known } from "./known.ts";
+import type { Group, Running, Shelf } from "./routing/running.ts";
 import { Store } from "./store.ts";
 
 const IDENTITY = "identity";
 const MESH = "mesh";
+const RUNNING = "running";
+const RUNNING_MAX = 64; // the oldest are of pages that never came back
 const SECOND_MESH = "This browser is in a mesh already. Leave it first.";
 
 export class Home {
@@ -56,6 +59,35 @@ export class Home {
       before === undefined ? undefined : change(before as Known),
     );
     return after ?? null;
+  }
+
+  /** Answers under way, of every tab. */
+  get running(): Shelf {
+    const change = (act: (all: Map<string, Running>) => void) =>
+      this.#store.update(RUNNING, (before) => {
+        const all = new Map(before as Group | undefined);
+        act(all);
+        return new Map([...all].slice(-RUNNING_MAX));
+      });
+    return {
+      keep: async (key, running) => {
+        await change((all) => all.set(key, running));
+      },
+      drop: async (key) => {
+        await change((all) => all.delete(key));
+      },
+      take: async (keys) => {
+        const taken = new Map<string, Running>();
+        await change((all) => {
+          for (const key of keys) {
+            const running = all.get(key);
+            if (running !== undefined) taken.set(key, running);
+            all.delete(key);
+          }
+        });
+        return taken;
+      },
+    };
   }
 
   /** Forgets the mesh. The identity stays. */

@@ -6,6 +6,7 @@ import type {
   Connection,
   ConnectionEvent,
   ConnectionState,
+  Kept,
   ListedModel,
   Me,
   PathView,
@@ -87,7 +88,7 @@ class MeshConnection implements Connection {
       (id) => this.#roster.get(id),
     );
     this.#links.onChange = () => this.#tell("paths");
-    this.#router = new MeshRouter(this.#roster, this.#links);
+    this.#router = new MeshRouter(this.#roster, this.#links, home.running);
     this.#signaling = new SignalingClient({
       url: known.hub,
       server: known.hubKey,
@@ -140,6 +141,13 @@ class MeshConnection implements Connection {
     return this.#router.ask(ask);
   }
 
+  async resume(
+    kept: Readonly<Record<string, Kept>>,
+  ): Promise<Readonly<Record<string, Answer>>> {
+    await this.#untilSettled();
+    return this.#router.resume(kept);
+  }
+
   probe(): void {
     void this.#signaling.probe();
     this.#links.probe();
@@ -155,6 +163,20 @@ class MeshConnection implements Connection {
     this.#setState({ phase: "closed", problem: null });
     await this.#links.close();
     this.#signaling.close();
+  }
+
+  /** Until we are connected, or know why not. */
+  #untilSettled(): Promise<void> {
+    return new Promise((resolve) => {
+      const look = () => {
+        const { phase, problem } = this.#state;
+        if (phase === "connecting" && problem === null) return;
+        end();
+        resolve();
+      };
+      const end = this.subscribe(look);
+      look();
+    });
   }
 
   // What the hub tells; nothing of it is trusted before it verified

@@ -71,6 +71,12 @@ export function readResponseHead(fields: Fields): ResponseHead {
   return { status, type: text(fields, "type", TYPE), timing: timing(fields["timing"]) };
 }
 
+export interface Found<Head> {
+  readonly head: Head;
+  readonly size: number;
+  readonly rest: Bytes;
+}
+
 /** Finds the head in a stream's bytes, however they are cut; `read` checks it. */
 export class HeadReader<Head> {
   readonly #read: (fields: Fields) => Head;
@@ -82,10 +88,11 @@ export class HeadReader<Head> {
   }
 
   /**
-   * The head and the first bytes of the body, once; null while it is incomplete.
+   * The head, its `size` on the stream and the first bytes of the body, once; null while
+   * it is incomplete.
    * RemoteProtocolError when it is too long or malformed, whichever shows first.
    */
-  feed(data: Bytes): { readonly head: Head; readonly rest: Bytes } | null {
+  feed(data: Bytes): Found<Head> | null {
     if (this.#isDone) throw new LocalProtocolError("this stream's head has been read");
     const buffer = concat([this.#buffer, data]);
     this.#buffer = buffer;
@@ -99,7 +106,7 @@ export class HeadReader<Head> {
     this.#isDone = true;
     this.#buffer = EMPTY;
     const head = this.#read(parse(buffer.subarray(LENGTH, end)));
-    return { head, rest: buffer.slice(end) };
+    return { head, size: end, rest: buffer.slice(end) };
   }
 }
 

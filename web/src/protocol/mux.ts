@@ -24,6 +24,13 @@ export const PEER_REPLAY_MAX = 4 << 20;
 export const SLOW_READER_S = 60;
 const RESETS_KEPT = 64; // told again after a RESUME, should the first telling be lost
 
+/** A stream as another process left it: bytes sent with their FIN, bytes held safely. */
+export interface RevivedStream {
+  readonly stream: number;
+  readonly sent: number;
+  readonly received: number;
+}
+
 /** `say` sends a RESET now, or loses it when no path is there. */
 export class Mux {
   isLive = false;
@@ -269,6 +276,14 @@ export class Mux {
   }
 
   // Resuming
+
+  /** Client: these are known again. */
+  revive(streams: readonly RevivedStream[]): void {
+    for (const { stream: id, sent, received } of streams) {
+      this.#streams.set(id, Stream.revive(id, sent, received));
+      this.lastStream = Math.max(this.lastStream, id);
+    }
+  }
 
   /** What we hold of every stream, for RESUME and READY; it announces them. */
   states(): StreamState[] {

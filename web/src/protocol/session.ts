@@ -20,7 +20,7 @@ import {
   type Ready,
   type Resume,
 } from "./frames.ts";
-import { Mux, STREAMS_MAX } from "./mux.ts";
+import { Mux, type RevivedStream, STREAMS_MAX } from "./mux.ts";
 import type { Path } from "./path.ts";
 
 export const DETACHED_S = 60;
@@ -49,6 +49,18 @@ export class Session {
     this.id = id;
     this.isClient = isClient;
     this.mux = new Mux(isClient, (frame) => this.#queue(frame));
+  }
+
+  /**
+   * Client: a session that another process of this peer began, after that has ended. Its
+   * questions were sent whole; `lastStream` may be too low, so that it is for no new ones.
+   */
+  static revive(id: Bytes, epoch: number, streams: readonly RevivedStream[]): Session {
+    const session = new Session(id, true);
+    session.state = "detached";
+    session.epoch = epoch;
+    session.mux.revive(streams);
+    return session;
   }
 
   // Paths

@@ -236,6 +236,19 @@ export class Stream {
     this.recv = new RecvHalf(id);
   }
 
+  /** All of `sent` was acknowledged, `received` is held safely. */
+  static revive(id: number, sent: number, received: number): Stream {
+    const stream = new Stream(id, true);
+    const { send, recv } = stream;
+    send.fin = true;
+    send.end = sent;
+    send.next = sent + 1;
+    send.acked = sent + 1;
+    recv.rx = received;
+    recv.consume(received);
+    return stream;
+  }
+
   /** Written and received to the end: whoever uses it waits for nothing more. */
   get isDone(): boolean {
     return this.send.fin && this.recv.size !== null;

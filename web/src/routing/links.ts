@@ -9,8 +9,9 @@
 
 import { isEqual } from "../bytes.ts";
 import { Code, MeshError, PeerGone, reason } from "../errors.ts";
+import type { Session } from "../protocol/session.ts";
 import { nowS, pause } from "../transport/clock.ts";
-import { Link } from "../transport/link.ts";
+import { Link, type Stream } from "../transport/link.ts";
 import { SILENT_S, type Wire } from "../transport/wire.ts";
 import type { PeerId } from "../trust/keys.ts";
 import type { Warmth } from "./choose.ts";
@@ -68,6 +69,24 @@ export class Links {
         this.#dialling.delete(provider.id);
       }
     }
+  }
+
+  /** A session that another page began, for what runs in it and nothing new. */
+  async revive(
+    provider: Provider,
+    session: Session,
+    streams: readonly { readonly stream: number }[],
+  ): Promise<{ readonly link: Link; readonly taken: readonly Stream[] }> {
+    const link = new Link(session);
+    const taken = streams.map(({ stream }) => link.takeUp(stream));
+    try {
+      await link.start(await this.#dial(provider, this.#end.signal));
+    } catch (error) {
+      await link.close(Code.CANCELLED, "the session did not go on");
+      throw error;
+    }
+    this.#replaced.add(this.#watch(provider, link));
+    return { link, taken };
   }
 
   /** Every session there is, with its provider. */
@@ -156,6 +175,14 @@ export class Links {
   }
 
   #hold(provider: Provider, link: Link): void {
+    const held = this.#watch(provider, link);
+    const former = this.#held.get(provider.id);
+    if (former !== undefined) this.#replaced.add(former);
+    this.#held.set(provider.id, held);
+    if (!this.#isListed(held)) this.onRoster(); // it left while we dialled
+  }
+
+  #watch(provider: Provider, link: Link): Held {
     const held: Held = {
       provider,
       link,
@@ -165,16 +192,13 @@ export class Links {
       isReviving: false,
       racedAtS: Number.NEGATIVE_INFINITY,
     };
-    const former = this.#held.get(provider.id);
-    if (former !== undefined) this.#replaced.add(former);
-    this.#held.set(provider.id, held);
     link.onClosed = () => this.#drop(held);
     link.onGoingAway = () => this.#retire(held);
     link.onDetached = () => this.#onLost(held);
     link.onSilent = () => void this.#race(held);
     link.onChange = () => this.onChange();
     this.onChange();
-    if (!this.#isListed(held)) this.onRoster(); // it left while we dialled
+    return held;
   }
 
   /** For no new question; what runs goes on. */

@@ -1,34 +1,27 @@
 /** From a question to the provider that answers it. */
 
 import { type Bytes, fromUtf8, toHex } from "../bytes.ts";
-import type { Answer, Ask, Holder, ListedModel, PathKind } from "../connection.ts";
+import type { Answer, Ask, Holder, Kept, ListedModel } from "../connection.ts";
 import {
   Code,
   MeshError,
   NoRoute,
   NotAllowed,
   PeerGone,
-  PeerUnreachable,
   StreamReset,
 } from "../errors.ts";
-import {
-  encodeRequestHead,
-  HeadReader,
-  type ResponseHead,
-  readResponseHead,
-} from "../protocol/exchange.ts";
 import { nowS, unlessAborted } from "../transport/clock.ts";
-import type { Link, Stream } from "../transport/link.ts";
-import { randomBytes } from "../transport/random.ts";
 import type { ModelCard } from "../trust/announcement.ts";
+import { headOf, readHead, StreamAnswer, send, WENT_AWAY } from "./answer.ts";
 import { order } from "./choose.ts";
 import type { Links } from "./links.ts";
 import { fullName } from "./names.ts";
+import { keep, placeOf, takeUp } from "./resume.ts";
 import { findModel, type Provider, pinned, type Roster } from "./roster.ts";
+import type { Shelf } from "./running.ts";
 
-const WRITE_BYTES = 65_536;
 const RETRY_AFTER_S = 5;
-const WENT_AWAY = "The program went away.";
+const NEVER = new AbortController().signal;
 const ELSEWHERE: ReadonlySet<Code> = new Set<Code>([
   Code.GONE,
   Code.UNKNOWN_SESSION,
@@ -39,27 +32,32 @@ const ELSEWHERE: ReadonlySet<Code> = new Set<Code>([
 export class MeshRouter {
   readonly #roster: Roster;
   readonly #links: Links;
+  readonly #shelf: Shelf;
 
-  constructor(roster: Roster, links: Links) {
+  constructor(roster: Roster, links: Links, shelf: Shelf) {
     this.#roster = roster;
     this.#links = links;
+    this.#shelf = shelf;
   }
 
   models(): readonly ListedModel[] {
     const found = new Map<string, { model: ModelCard; providers: Holder[] }>();
     for (const { id, name, announcement } of this.#roster.providers) {
-      const path = this.#links.peek(id)?.wire?.carrier.kind ?? null;
+      const link = this.#links.peek(id);
+      const path = link?.wire?.carrier.kind ?? null;
+      const { parallel } = announcement;
+      const holder = { id, name, path, parallel, streams: link?.load ?? 0 };
       for (const model of announcement.models) {
         const entry = found.get(fullName(model.name)) ?? { model, providers: [] };
         found.set(fullName(model.name), entry);
-        entry.providers.push({ id, name, path });
+        entry.providers.push(holder);
       }
     }
     return [...found.values()].map(({ model, providers }) => ({ ...model, providers }));
   }
 
   async ask(ask: Ask): Promise<Answer> {
-    const signal = ask.signal ?? new AbortController().signal;
+    const signal = ask.signal ?? NEVER;
     signal.throwIfAborted();
     const tried = new Set<string>(); // by connection: after a restart it is another
     let failure: NoRoute | null = null;
@@ -82,6 +80,13 @@ export class MeshRouter {
       provider = this.#another(ask, tried);
     }
     throw failure ?? new NoRoute(503, "No provider is in the mesh now.");
+  }
+
+  /** Answers that another page asked for, those that can be taken up. */
+  resume(
+    kept: Readonly<Record<string, Kept>>,
+  ): Promise<Readonly<Record<string, Answer>>> {
+    return takeUp(kept, this.#roster, this.#links, this.#shelf);
   }
 
   /** Somebody who was not asked yet, of those who are there by now. */
@@ -146,17 +151,21 @@ export class MeshRouter {
     });
     try {
       signal.throwIfAborted();
-      const sending = send(stream, ask);
-      const { head, rest } = await readHead(stream, sending);
-      return new StreamAnswer({
-        provider,
-        link,
-        stream,
-        head,
-        rest,
-        connectMs,
-        signal,
+      const request = headOf(ask);
+      // A stream that ended tells its reader.
+      send(stream, [request, ask.body]).catch(() => {});
+      const { head, size, rest } = await readHead(stream);
+      const { status, type: contentType } = head;
+      const timing = { ...head.timing, connect: connectMs };
+      const end = await keep(this.#shelf, ask.key, {
+        ...placeOf({ provider, link, stream }),
+        sent: request.length + ask.body.length,
+        head: size,
+        status,
+        contentType,
       });
+      const told = { status, contentType, timing, rest, signal, end };
+      return new StreamAnswer({ provider, link, stream }, told);
     } catch (error) {
       stream.reset(Code.CANCELLED, WENT_AWAY);
       signal.removeEventListener("abort", onAbort);
@@ -164,94 +173,6 @@ export class MeshRouter {
     } finally {
       settle();
     }
-  }
-}
-
-interface Arrived {
-  readonly provider: Provider;
-  readonly link: Link;
-  readonly stream: Stream;
-  readonly head: ResponseHead;
-  readonly rest: Bytes;
-  readonly connectMs: number;
-  readonly signal: AbortSignal;
-}
-
-/** An answer that arrives on a stream. */
-class StreamAnswer implements Answer {
-  readonly status: number;
-  readonly contentType: string;
-  readonly provider: { readonly id: string; readonly name: string };
-  readonly timing: Readonly<Record<string, number>>;
-  readonly #from: Arrived;
-
-  constructor(from: Arrived) {
-    const { head, provider, link, connectMs } = from;
-    const rttS = link.wire?.path.rttS;
-    this.#from = from;
-    this.status = head.status;
-    this.contentType = head.type;
-    this.provider = { id: provider.id, name: provider.name };
-    this.timing = {
-      ...head.timing,
-      connect: connectMs,
-      ...(rttS == null ? {} : { rtt: rttS * 1_000 }),
-    };
-  }
-
-  get path(): PathKind {
-    return this.#from.link.wire?.carrier.kind ?? "host";
-  }
-
-  cancel(): void {
-    this.#from.stream.reset(Code.CANCELLED, WENT_AWAY);
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void> {
-    const { rest, stream, signal } = this.#from;
-    try {
-      if (rest.length > 0) yield rest;
-      for (;;) {
-        signal.throwIfAborted();
-        const data = await stream.read();
-        if (data.length === 0) return;
-        yield data;
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      throw error;
-    } finally {
-      this.cancel(); // of a whole answer there is nothing left to cancel
-    }
-  }
-}
-
-async function send(stream: Stream, ask: Ask): Promise<void> {
-  const { method, path, model } = ask;
-  const id = toHex(randomBytes(16));
-  const type = ask.body.length > 0 ? "application/json" : "";
-  stream.write(encodeRequestHead({ id, method, path, model, type }));
-  for (let at = 0; at < ask.body.length; at += WRITE_BYTES) {
-    await stream.drain();
-    stream.write(ask.body.subarray(at, at + WRITE_BYTES));
-  }
-  stream.finish();
-}
-
-/** A provider may refuse, and so answer, before it has read all that is sent. */
-async function readHead(
-  stream: Stream,
-  sending: Promise<void>,
-): Promise<{ readonly head: ResponseHead; readonly rest: Bytes }> {
-  sending.catch(() => {}); // a stream that ended tells its reader
-  const reader = new HeadReader(readResponseHead);
-  for (;;) {
-    const data = await stream.read();
-    if (data.length === 0) {
-      throw new PeerUnreachable("The provider's answer ended before it began.");
-    }
-    const found = reader.feed(data);
-    if (found !== null) return found;
   }
 }
 

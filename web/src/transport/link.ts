@@ -118,7 +118,7 @@ export class Stream {
 }
 
 export class Link {
-  readonly session = new Session(randomBytes(16), true);
+  readonly session: Session;
   wire: Wire | null = null;
   onDetached: (reason: string) => void = () => {};
   onSilent: () => void = () => {};
@@ -131,6 +131,11 @@ export class Link {
   #settled: Waiter | null = null; // whoever waits for READY
   #endedBy: SessionClosed | null = null;
   readonly #tick = setInterval(() => this.#onTick(), TICK_MS);
+
+  /** A new session, or one that another page began. */
+  constructor(session = new Session(randomBytes(16), true)) {
+    this.session = session;
+  }
 
   // Paths
 
@@ -181,6 +186,13 @@ export class Link {
     const stream = new Stream(this, this.session.mux.open());
     this.#streams.set(stream.id, stream);
     this.onChange();
+    return stream;
+  }
+
+  /** A stream of a revived session. */
+  takeUp(id: number): Stream {
+    const stream = new Stream(this, id);
+    this.#streams.set(id, stream);
     return stream;
   }
 

@@ -93,6 +93,7 @@ const harness = {
     return connection.models();
   },
 
+  /** `name` is also the key to take it up with. */
   async ask(name: string, model: string, prompt: string, provider?: string) {
     const abort = new AbortController();
     const body = json({ model, messages: [{ role: "user", content: prompt }] });
@@ -102,6 +103,7 @@ const harness = {
       model,
       body,
       signal: abort.signal,
+      key: name,
       onQueue: (place) => places.push(place),
       ...(provider === undefined ? {} : { provider }),
     });
@@ -122,6 +124,23 @@ const harness = {
       size += value.length;
     }
     return size;
+  },
+
+  soFar: (name: string) => base64(reading(name).chunks),
+
+  /** Those of another page, from so many bytes on; the names of what is not lost. */
+  async resume(received: Readonly<Record<string, number>>) {
+    const abort = new AbortController();
+    const { signal } = abort;
+    const kept = Object.entries(received).map(([key, count]) => {
+      return [key, { received: count, signal }] as const;
+    });
+    const answers = await connection.resume(Object.fromEntries(kept));
+    for (const [name, answer] of Object.entries(answers)) {
+      const reader = answer[Symbol.asyncIterator]();
+      readings.set(name, { answer, reader, abort, chunks: [] });
+    }
+    return Object.keys(answers);
   },
 
   /** All of it, in base64, from its first byte. */
