@@ -6,10 +6,13 @@ STAMP := $(VENV)/.ready
 # CI installs exactly what was tested; everyone else gets what pyproject.toml allows.
 CONSTRAINTS := $(if $(CI),-c .ci/constraints.txt,)
 ARGS ?=
+PAGE := meshllm/page/built/index.html
+PAGE_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/test -prune -o -type f -print)
+WEB := CONSTRAINTS='$(if $(CI),-c ../.ci/constraints.txt,)' .ci/web
 
 .PHONY: setup demo test check fix soak natlab bench system clean
 
-setup: $(STAMP) ## .venv with everything
+setup: $(STAMP) $(PAGE) ## .venv with everything, the page built
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,10 +22,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --group dev -e '.[embedded]'
 	@touch $@
 
+$(PAGE): $(PAGE_SOURCES) | $(STAMP)
+	@$(WEB) build
+
 demo: setup ## a whole mesh on this machine: make demo ARGS='--once "Name three colours."'
 	@$(BIN)/meshllm demo $(ARGS)
 
 test: setup system ## the whole suite
+	@$(WEB) test
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage report --include='meshllm/protocol/*,meshllm/trust/*,signaling/hub.py' --fail-under=100 --show-missing --skip-covered
 
@@ -30,10 +37,12 @@ check: setup ## linters and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(WEB) check
 
 fix: setup ## the same, mending
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	@$(WEB) fix
 
 soak: setup ## kills and freezes for ten minutes: make soak ARGS='--minutes 10'
 	@$(BIN)/python -m tests.e2e.soak $(ARGS)
@@ -45,7 +54,7 @@ bench: setup ## meshllm against direct HTTP and a raw relay, as ratios of one ru
 	@$(BIN)/python -m bench $(ARGS)
 
 system: ## what tests need from Debian; elsewhere those tests are skipped by name
-	@.ci/system-packages iproute2:ip nftables:nft coturn:turnserver haproxy:haproxy
+	@.ci/system-packages iproute2:ip nftables:nft coturn:turnserver haproxy:haproxy chromium:chromium
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
+	rm -rf $(VENV) web/node_modules meshllm/page/built .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
