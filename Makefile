@@ -45,7 +45,7 @@ bench: setup ## meshllm against direct HTTP and a raw relay, as ratios of one ru
 	@$(BIN)/python -m bench $(ARGS)
 
 system: ## what tests need from Debian; elsewhere those tests are skipped by name
-	@.ci/system-packages iproute2:ip nftables:nft coturn:turnserver haproxy:haproxy
+	@.ci/system-packages iproute2:ip nftables:nft coturn:turnserver haproxy:haproxy chromium:chromium
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

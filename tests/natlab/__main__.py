@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.natlab.cells import Cell, all_pairs, world
+from tests.fakes.commands import MESHLLM
+from tests.natlab.cells import CHROMIUM, Cell, all_pairs, world
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.net import PREFIX, missing
 from tests.natlab.probe import EXPECTED, classify, probe_server
@@ -43,7 +44,8 @@ async def run(root: Path, wish: argparse.Namespace) -> None:
         _say(_row(cell))
 
     leg_ms = wish.rtt / 4  # two legs there, two back
-    async with world(root, pairs, leg_ms=leg_ms, lost=wish.loss) as made:
+    asking = CHROMIUM if wish.chromium else MESHLLM
+    async with world(root, pairs, leg_ms=leg_ms, lost=wish.loss, asking=asking) as made:
         _say("| asker | provider | theory | path | via | first byte ms | open ms |")
         _say("|---|---|---|---|---|---|---|")
         await made.cells(pairs, on_cell)
@@ -94,8 +96,12 @@ def main() -> None:
     parser.add_argument(
         "--loss", type=float, default=0.0, help="per cent between sites"
     )
+    parser.add_argument(
+        "--chromium", action="store_true", help="its peer connections ask"
+    )
     wish = parser.parse_args()
-    if why := missing(nft="nftables", turnserver="coturn"):
+    more = {"chromium": "chromium"} if wish.chromium else {}
+    if why := missing(nft="nftables", turnserver="coturn", **more):
         sys.exit(f"The laboratory {why}.")
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         asyncio.run(run(Path(folder), wish))
