@@ -11,11 +11,12 @@ from dataclasses import replace
 import aioice
 import aioice.ice
 import aioice.stun
+import ifaddr
 import pytest
 
 from meshllm.protocol.description import Candidate
 from meshllm.transport import gather, ice
-from meshllm.transport.addresses import LOOPBACK, Machine, choose
+from meshllm.transport.addresses import LOOPBACK, Machine, choose, read_machine
 from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.pair import to_aioice
@@ -76,6 +77,36 @@ def test_virtual_interfaces_are_not_offered_but_are_ours() -> None:
     machine = choose([LO, LAN, DOCKER, *virtual], is_forced=False)
     assert machine.hosts(None) == ["192.168.1.7"]
     assert "172.17.0.1" in machine.own
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tun0", "tap1", "utun4", "wg0", "ppp0", "tailscale0", "ztabcdef12", "nordlynx"],
+)
+def test_a_vpn_is_offered_when_it_is_named_or_the_way_out(name: str) -> None:
+    found = [LO, LAN, (name, "10.8.0.2")]
+    both = ["192.168.1.7", "10.8.0.2"]
+    assert choose(found, is_forced=False).hosts(None) == ["192.168.1.7"]
+    assert choose(found, is_forced=False, named=[name]).hosts(None) == both
+    assert choose(found, is_forced=False, ways_out=["10.8.0.2"]).hosts(None) == both
+    assert choose(found, is_forced=False, named=["tun"]).hosts(None) == ["192.168.1.7"]
+
+
+def test_interfaces_are_named_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read() -> list[str]:
+        return read_machine().hosts(None)
+
+    adapters = [
+        ifaddr.Adapter(name, name, [ifaddr.IP(address, 24, name)])
+        for name, address in (("eth9", "192.168.7.7"), ("wg7", "10.9.0.7"))
+    ]
+    monkeypatch.setattr("ifaddr.get_adapters", lambda: adapters)
+    monkeypatch.delenv("MESHLLM_LOOPBACK", raising=False)
+    assert read() == ["192.168.7.7"]
+    monkeypatch.setenv("MESHLLM_INTERFACES", "eth1, wg7")
+    assert read() == ["192.168.7.7", "10.9.0.7"]
 
 
 def test_with_nothing_but_loopback_loopback_is_offered() -> None:
