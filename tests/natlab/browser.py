@@ -54,10 +54,13 @@ class BrowserPeer:
     page: ClassVar[Page]
     paths: ClassVar[Paths | None] = None
     answer = Peer.answer
+    is_stalled = False
+    rtt_s = None
 
     def __init__(self, paths: Paths) -> None:
         self.on_low: Callable[[], None] = lambda: None
         self.on_closed: Callable[[str], None] = lambda reason: None
+        self.on_stall: Callable[[], None] = lambda: None
         self.local: Description
         self.observed_fingerprint = b""
         self._page, self._open = paths.page, paths.open
@@ -111,6 +114,9 @@ class BrowserPeer:
             await self._opened.wait()
         if self._lost_why is not None:
             raise PeerUnreachable(f"No connection: {self._lost_why}.")
+
+    def verdict(self) -> str:
+        return self._lost_why or "the browser's connection is not open yet"
 
     @property
     def own_fingerprint(self) -> bytes:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import aioice
 import aioice.ice
@@ -407,6 +408,65 @@ async def test_a_peer_with_another_address_is_followed() -> None:
         async with asyncio.timeout(5):
             while other._nominated[1].remote_addr != moved.local_addr:
                 await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def streaming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[IceConnection, IceConnection]]:
+    """To the first from the second, for more than a moment; then no more."""
+    monkeypatch.setattr(ice, "TICK_S", 0.02)
+    async with gathered() as one, gathered(controlling=False) as other:
+        await join(one, other)
+        for number in range(8):
+            await other.send(b"\x16%d" % number)
+            await asyncio.sleep(0.01)
+        yield one, other
+
+
+async def test_a_stream_that_breaks_off_stalls_when_the_peer_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with streaming(monkeypatch) as (one, other):
+        monkeypatch.setattr(aioice.stun, "RETRY_RTO", 0.02)
+        stalled = asyncio.Event()
+        one.on_stall = stalled.set
+        await other.close()
+        async with asyncio.timeout(5):
+            await stalled.wait()
+        assert one.is_stalled
+
+
+async def test_a_stream_that_ends_is_asked_after_and_does_not_stall(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with streaming(monkeypatch) as (one, other):
+        asked = asyncio.Event()
+        check_incoming = other.check_incoming
+
+        def incoming(*args: Any) -> None:
+            check_incoming(*args)
+            asked.set()
+
+        monkeypatch.setattr(other, "check_incoming", incoming)
+        async with asyncio.timeout(5):
+            await asked.wait()
+        await asyncio.sleep(0.2)
+        assert not one.is_stalled
+
+
+async def test_a_path_stalls_when_this_machine_cannot_send_any_more() -> None:
+    async with gathered() as one, gathered(controlling=False) as other:
+        await join(one, other)
+        stalls: list[bool] = []
+        one.on_stall = lambda: stalls.append(one.is_stalled)
+        (pair,) = one._nominated.values()
+        for _ in range(2):
+            pair.protocol.error_received(OSError(22, "Invalid argument"))
+        assert stalls == [True]
+        await other.send(b"\x16 heard again")
+        await one.recv()
+        assert not one.is_stalled
 
 
 async def test_a_check_that_a_nat_dropped_is_repeated_when_the_peer_is_heard(
