@@ -15,9 +15,9 @@ from meshllm.joining import describe
 from meshllm.transport.addresses import (
     LOOPBACK_ENV,
     Machine,
-    choose,
     is_forced,
     is_loopback,
+    machine_of,
     read_interfaces,
 )
 from meshllm.trust.keys import PeerId, short
@@ -94,7 +94,7 @@ def _process(row: dict[str, Any]) -> str:
 
 def check_addresses() -> tuple[Check, Machine]:
     found = read_interfaces()
-    machine = choose(found, is_forced=is_forced())
+    machine = machine_of(found)
     return judge_addresses(found, machine, is_forced=is_forced()), machine
 
 
@@ -135,7 +135,7 @@ def _why_not(
         return f"{LOOPBACK_ENV}=1"
     if address in machine.usable:
         return f"{len(offered)} are enough"
-    return "virtual: nobody is behind it"
+    return "a VPN's, or nobody is behind it"
 
 
 def global_ipv6(hosts: Iterable[str]) -> list[str]:

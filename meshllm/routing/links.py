@@ -157,6 +157,7 @@ class Links:
         link.on_closed = lambda code, text: self._drop(held)
         link.on_going_away = lambda: self._retire(held)
         link.on_detached = lambda reason: self._on_lost(held, reason)
+        link.on_stalled = lambda: self._look(held)
         log.info("connected to %s, %s", held.name, introduced.wire.carrier.kind)
         if not self._is_listed(held):  # it left while we dialled
             self.on_roster()
@@ -207,8 +208,11 @@ class Links:
         """While the session lives: its path may be silent long before it is lost."""
         while True:
             await asyncio.sleep(max(SILENT_S - held.link.silence_s, LOOK_S))
-            if held.link.silence_s >= SILENT_S and held.link.load:
-                self._seek(held)
+            self._look(held)
+
+    def _look(self, held: Held) -> None:
+        if held.link.silence_s >= SILENT_S and held.link.load:
+            self._seek(held)
 
     async def _doubt(self, held: Held) -> None:
         """Ends a session whose provider the roster lost, unless it is still heard."""

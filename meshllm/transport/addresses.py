@@ -1,14 +1,16 @@
 """The addresses of this machine: which are offered to a peer, which of its are dialled.
 
-Left out are interfaces that no peer is behind. Loopback is for two peers on one machine
-(docs/architecture.md), never for offers from elsewhere.
+Left out are interfaces that no peer is behind, and VPNs: a path through one ends with
+it, and is often longer. MESHLLM_INTERFACES names those to use all the same. Loopback is
+for two peers on one machine (docs/architecture.md), never for offers from elsewhere.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +20,13 @@ from meshllm.protocol.description import Candidate
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_ENV = "MESHLLM_LOOPBACK"
-VIRTUAL = ("docker", "br-", "veth", "virbr")
+INTERFACES_ENV = "MESHLLM_INTERFACES"
+VIRTUAL = (
+    *("docker", "br-", "veth", "virbr"),
+    *("tun", "tap", "utun", "wg", "ppp", "ipsec", "tailscale", "zt", "nordlynx"),
+)
+# Of documentation (RFC 5737, RFC 3849): nothing is sent there, it is only looked up.
+FAR_AWAY = ("192.0.2.1", "2001:db8::1")
 HOSTS_MAX = 8
 # Where a LAN, a VPN or a container network lives; not what the Internet routes to.
 LAN_NETWORKS: Final = tuple(
@@ -67,7 +75,17 @@ class Machine:
 
 def read_machine() -> Machine:
     """The addresses there are now."""
-    return choose(read_interfaces(), is_forced=is_forced())
+    return machine_of(read_interfaces())
+
+
+def machine_of(found: Iterable[tuple[str, str]]) -> Machine:
+    """With these interfaces, as the environment and the routes say."""
+    return choose(
+        found,
+        is_forced=is_forced(),
+        named=os.environ.get(INTERFACES_ENV, "").replace(" ", "").split(","),
+        ways_out=[way for host in FAR_AWAY if (way := _source(host)) is not None],
+    )
 
 
 def read_interfaces() -> list[tuple[str, str]]:
@@ -85,12 +103,23 @@ def is_forced() -> bool:
     return os.environ.get(LOOPBACK_ENV) == "1"
 
 
-def choose(found: Iterable[tuple[str, str]], *, is_forced: bool) -> Machine:
+def choose(
+    found: Iterable[tuple[str, str]],
+    *,
+    is_forced: bool,
+    named: Collection[str] = (),
+    ways_out: Collection[str] = (),
+) -> Machine:
     """`found`: interface and address. Virtual interfaces count as our own only, unless
-    there are no others, as in a container or on a router."""
+    they are `named`, or the machine's way to the Internet (`ways_out`: its addresses
+    there), or there are no others, as in a container or on a router."""
     pairs = list(found)
     outside = [(name, address) for name, address in pairs if not is_loopback(address)]
-    real = [address for name, address in outside if not name.startswith(VIRTUAL)]
+    real = [
+        address
+        for name, address in outside
+        if name in named or address in ways_out or not name.startswith(VIRTUAL)
+    ]
     usable = real or [address for _, address in outside]
     usable.sort(key=is_ipv4, reverse=True)  # many temporary IPv6 ones leave room
     own = frozenset(address for _, address in pairs)
@@ -143,6 +172,17 @@ def is_lan(host: str) -> bool:
     except ValueError:
         return False
     return any(address in network for network in LAN_NETWORKS)
+
+
+def _source(host: str) -> str | None:
+    """The address from which packets to this host would leave; None without a route."""
+    family = socket.AF_INET if is_ipv4(host) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((host, 9))
+            return str(asking.getsockname()[0])
+    except OSError:
+        return None
 
 
 def is_loopback(host: str) -> bool:

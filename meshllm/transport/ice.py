@@ -4,7 +4,8 @@ A subclass of aioice's (0.13), whose private parts are touched here and nowhere 
 (docs/decisions/0004). It differs in this: every STUN and TURN server counts (`gather`);
 strangers' packets are dropped before they are queued; no relay takes the place of a
 direct path, and behind a relay direct ones go on being tried; a check that a NAT
-swallowed is repeated at once; a peer whose NAT gives it another address is followed.
+swallowed is repeated at once; a peer whose NAT gives it another address is followed,
+and is told soon when ours has (`pulse`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from meshllm.transport.gather import Gathering
 from meshllm.transport.health import Health
 from meshllm.transport.pair import COMPONENT, Pair, from_aioice, kind_of, to_aioice
 from meshllm.transport.policy import Policy
+from meshllm.transport.pulse import TICK_S, Pulse
 from meshllm.transport.servers import IceServer, read_servers
 from meshllm.transport.verdict import Asked
 
@@ -72,12 +74,15 @@ class IceConnection(aioice.Connection):
         self._health = health or Health()
         self._gathering: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
+        self._pulse = Pulse()
+        self._watching: asyncio.Task[None] | None = None
         self._checks: dict[aioice.ice.CandidatePair, aioice.stun.Message] = {}
         self._forbidden: set[tuple[str, int]] = set()
         self._has_names = False
         self._news = asyncio.Event()  # other pairs, or other states of theirs
         self._is_heard = False
         self.on_candidate: Callable[[], None] = lambda: None
+        self.on_stall: Callable[[], None] = lambda: None
         self.dropped = 0
         self.on_packet: Callable[[bytes], None] | None = None
 
@@ -228,6 +233,7 @@ class IceConnection(aioice.Connection):
             raise ConnectionError("ICE negotiation failed")
         self._query_consent_task = asyncio.create_task(self.query_consent())
         self._settling = asyncio.create_task(self._settle())
+        self._watching = asyncio.create_task(self._watch())
 
     async def _settle(self) -> None:
         """Behind a relay, look for better. With a direct pair, stop looking, and give
@@ -270,6 +276,38 @@ class IceConnection(aioice.Connection):
             except TimeoutError:
                 return
         log.info("moved from the relay to a direct path (%s)", self.kind)
+
+    async def _watch(self) -> None:
+        """Check the pair in use when a stream breaks off, whoever controls. Without an
+        answer it is stalled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            pair = self._nominated.get(COMPONENT)
+            if pair is None or not self._pulse.tick():
+                continue
+            assert self.remote_password is not None
+            try:
+                await pair.protocol.request(
+                    self.build_request(pair, nominate=False),
+                    pair.remote_addr,
+                    integrity_key=self.remote_password.encode(),
+                    retransmissions=1,  # for 1.5 s
+                )
+            except aioice.stun.TransactionError:
+                self._stall("no answer where a stream was")
+            else:
+                self._pulse.answer()
+
+    def _stall(self, why: str) -> None:
+        if not self._pulse.is_stalled:
+            log.info("a path is stalled: %s", why)
+            self._pulse.miss()
+            self.on_stall()
+
+    @property
+    def is_stalled(self) -> bool:
+        """A stream broke off here, and nothing has been heard since."""
+        return self._pulse.is_stalled
 
     def _end_checks(self) -> None:
         for pair in self._check_list:
@@ -355,16 +393,24 @@ class IceConnection(aioice.Connection):
         )
 
     def _spare(self, protocol: aioice.ice.StunProtocol) -> None:
-        """Upstream reads each packet as STUN first, and fails by an exception."""
+        """Upstream reads each packet as STUN first, and fails by an exception. That it
+        cannot send, because our address is gone, it only logs."""
         read = protocol.datagram_received
 
         def received(data: bytes | str, addr: tuple[Any, ...]) -> None:
             if isinstance(data, bytes) and data and data[0] in DTLS_FIRST:
+                self._pulse.hear()
                 self.data_received(data, COMPONENT)
             else:
                 read(data, addr)
 
+        def failed(exc: Exception) -> None:
+            pair = self._nominated.get(COMPONENT)
+            if pair is not None and pair.protocol is protocol:
+                self._stall(f"sending fails ({exc})")
+
         protocol.datagram_received = received  # type: ignore[method-assign]
+        protocol.error_received = failed  # type: ignore[method-assign]
 
     def data_received(self, data: bytes, component: int) -> None:
         """What is not STUN. Upstream queues it all, whoever sent it."""
@@ -394,7 +440,8 @@ class IceConnection(aioice.Connection):
 
     async def close(self) -> None:
         """Within about RELEASE_S, also when a relay does not answer any more."""
-        ours = [task for task in (self._gathering, self._settling) if task is not None]
+        begun = (self._gathering, self._settling, self._watching)
+        ours = [task for task in begun if task is not None]
         for task in ours:
             task.cancel()
         await asyncio.gather(*ours, return_exceptions=True)

@@ -28,6 +28,7 @@ from meshllm.protocol.events import (
     Writable,
 )
 from meshllm.protocol.frames import Frame
+from meshllm.protocol.path import SILENT_S
 from meshllm.protocol.session import Session, SessionState
 from meshllm.transport.wire import Wire
 
@@ -143,12 +144,13 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 
 class Link:
-    """Callbacks: a new stream (provider), the path lost, the session over."""
+    """Callbacks: a new stream (provider), a path stalled, or lost, the session over."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.on_stream: Callable[[Stream], None] = lambda stream: None
         self.on_detached: Callable[[str], None] = lambda reason: None
+        self.on_stalled: Callable[[], None] = lambda: None
         self.on_going_away: Callable[[], None] = lambda: None
         self.on_closed: Callable[[Code, str], None] = lambda code, text: None
         self.wire: Wire | None = None
@@ -197,6 +199,7 @@ class Link:
         wire.on_frames = self.on_frames
         wire.on_closed = self._on_wire_closed
         wire.on_sent = self._on_sent
+        wire.on_stall = self._on_wire_stalled
         if former is not None and former is not wire:
             former.close("another path took over")
 
@@ -268,10 +271,12 @@ class Link:
 
     @property
     def silence_s(self) -> float:
-        """How long nothing was heard on the path; 0 without one."""
+        """How long nothing was heard on the path; 0 without one. A path that is
+        stalled has been silent for long enough."""
         if self.wire is None:
             return 0.0
-        return self.wire.path.silence_s(self.loop.time())
+        silence_s = self.wire.path.silence_s(self.loop.time())
+        return max(silence_s, SILENT_S) if self.wire.carrier.is_stalled else silence_s
 
     def go_away(self, code: Code, text: str) -> None:
         """Provider: finish what runs, take nothing new."""
@@ -356,6 +361,10 @@ class Link:
         for id in [id for id in self._streams if id not in self.session.mux]:
             del self._streams[id]
         self._may_open.set()
+
+    def _on_wire_stalled(self) -> None:
+        if self.wire is not None and self.wire.carrier.is_stalled:
+            self.on_stalled()
 
     def _on_wire_closed(self, wire: Wire, reason: str) -> None:
         if wire is not self.wire:

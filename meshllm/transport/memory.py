@@ -14,12 +14,14 @@ class MemoryCarrier:
     """Delivers in a later turn of the loop; `cut` loses everything from then on."""
 
     kind = "host"
+    is_stalled = False
     candidates: ClassVar[dict[str, str]] = {"local": "memory", "remote": "memory"}
 
     def __init__(self) -> None:
         self.on_message: Callable[[bytes], None] = lambda message: None
         self.on_low: Callable[[], None] = lambda: None
         self.on_closed: Callable[[str], None] = lambda reason: None
+        self.on_stall: Callable[[], None] = lambda: None
         self.buffered = 0
         self.is_cut = False
         self.is_closed = False

@@ -69,6 +69,7 @@ class Peer:
         health: Health | None = None,
     ) -> None:
         self.on_low: Callable[[], None] = lambda: None
+        self.on_stall: Callable[[], None] = lambda: None
         self.local: Description
         self._policy = policy
         self._pair: Pair | None = None
@@ -91,6 +92,7 @@ class Peer:
             servers, hosts, controlling=is_offerer, policy=policy, health=health
         )
         self._connection.on_candidate = self._found.set
+        self._connection.on_stall = lambda: self.on_stall()
         gatherer._connection = self._connection
         self._ice = RTCIceTransport(gatherer)
         self._dtls = Dtls(self._ice, self._connection, self._certificate)
@@ -229,6 +231,10 @@ class Peer:
     @property
     def candidates(self) -> dict[str, str]:
         return self.selected.names if self.selected else {}
+
+    @property
+    def is_stalled(self) -> bool:
+        return self._connection.is_stalled
 
     @property
     def rtt_s(self) -> float | None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aiortc.rtcicetransport import parse_stun_turn_uri
-
 log = logging.getLogger(__name__)
+
+_URL = re.compile(
+    r"(?P<scheme>stuns?|turns?):(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s\[\]:?]+))"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:\?transport=(?P<transport>udp|tcp))?"
+)
+PORT, TLS_PORT = 3478, 5349
+PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +61,38 @@ def read_servers(servers: Sequence[IceServer]) -> list[Server]:
 def read_url(url: str, of: IceServer) -> Server | None:
     """None, and a line in the log, for one that we cannot use."""
     try:
-        parts = parse_stun_turn_uri(url)
+        found = _read(url, of)
     except ValueError:
         log.warning("%r is not a STUN or TURN URL; it is not used", url)
         return None
-    scheme, transport = parts["scheme"], parts.get("transport", "udp")
-    if scheme == "stuns" or transport not in ("udp", "tcp"):
-        log.debug("%s is not used: no such transport here", url)
+    if why := _useless(found):
+        log.debug("%s is not used: %s", url, why)
         return None
-    if scheme == "turns" and transport == "udp":
-        log.debug("%s is not used: no DTLS to relays here", url)
-        return None
-    address = (parts["host"], parts["port"])
-    return Server(scheme, address, transport, of.username, of.credential)
+    return found
+
+
+def _read(url: str, of: IceServer) -> Server:
+    """ValueError when it is none. An IPv6 address stands in brackets (RFC 3986)."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ValueError(url)
+    scheme, transport = match["scheme"], match["transport"]
+    is_tls = scheme.endswith("s")
+    host = match["host"] or str(ipaddress.IPv6Address(match["v6"]))
+    port = int(match["port"] or (TLS_PORT if is_tls else PORT))
+    if port > PORT_MAX or (transport and scheme.startswith("stun")):
+        raise ValueError(url)
+    transport = transport or ("tcp" if is_tls else "udp")
+    return Server(scheme, (host, port), transport, of.username, of.credential)
+
+
+def _useless(server: Server) -> str | None:
+    """Why we do not ask it. Browsers use what we do not, and the other way round."""
+    if server.scheme == "stuns":
+        return "no TLS to STUN servers here"
+    if server.over == "tls" and server.transport == "udp":
+        return "no DTLS to relays here"
+    if server.scheme == "stun" and ":" in server.address[0]:
+        # Browsers do need it: they hide what we offer as a host candidate.
+        return "our own IPv6 addresses are known without it"
+    return None

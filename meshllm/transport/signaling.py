@@ -17,6 +17,7 @@ from meshllm.errors import (
     Code,
     MeshError,
     NotAllowed,
+    PeerGone,
     PeerUnreachable,
     RemoteProtocolError,
     TrustError,
@@ -36,6 +37,7 @@ __all__ = ["SignalingClient", "SignalingHandlers", "retry_delay_s"]
 log = logging.getLogger(__name__)
 
 PROBE_S: Final = 1.5
+AGAIN_S: Final = 5  # to log in anew for an envelope that got no answer
 STABLE_S: Final = 5  # a connection that lasted less counts as one more failure
 BACKOFF_S: Final = 30
 # TURN credentials live 1 h; a new login, which nobody notices, brings new ones.
@@ -69,6 +71,8 @@ class SignalingClient:
         self._announcement: signals.Announce | None = None
         self._news = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._reading: asyncio.Timeout | None = None  # ends it for another login
+        self._sending: list[asyncio.Event] = []  # one for each, set when it is over
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -147,8 +151,39 @@ class SignalingClient:
             raise
 
     async def send(self, to: PeerId, conn: bytes | None, sealed: bytes) -> None:
-        """Pass an envelope on. PeerUnreachable when `to` is not there."""
-        await self.request(signals.Send(0, to, conn, b64encode(sealed)))
+        """Pass an envelope on. PeerUnreachable when `to` is not there.
+
+        The network may have changed since we last heard of the hub: when no answer
+        comes soon, we log in anew and send it again (who gets it twice drops one). So
+        it is when the connection is lost: an offer without its candidates is no use.
+        """
+        message = signals.Send(0, to, conn, b64encode(sealed))
+        earlier, ended = tuple(self._sending), asyncio.Event()
+        self._sending.append(ended)
+        try:
+            if not await self._send_soon(message):
+                for one in earlier:  # candidates must not pass their offer
+                    await one.wait()
+                await self.wait_connected(AGAIN_S)
+                await self.request(message)
+        finally:
+            self._sending.remove(ended)
+            ended.set()
+
+    async def _send_soon(self, message: signals.Send) -> bool:
+        """False when it may not have arrived."""
+        live = self._live
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.request(message)
+        except TimeoutError:
+            self._abandon(live)
+            return False
+        except PeerGone:
+            raise
+        except PeerUnreachable:  # the connection was lost, before or meanwhile
+            return False
+        return True
 
     async def put_ticket(self, id: bytes, sealed: bytes, until: int) -> None:
         await self.request(signals.PutTicket(0, id, b64encode(sealed), until))
@@ -189,16 +224,26 @@ class SignalingClient:
 
     async def probe(self) -> bool:
         """Whether the hub answers within 1.5 s. If not, or when there is no connection,
-        reconnects at once: for when the network changed or the machine woke up."""
+        logs in anew at once: for when the network changed or the machine woke up."""
         live = self._live
         if live is not None:
             with contextlib.suppress(TimeoutError, MeshError):
                 async with asyncio.timeout(PROBE_S):
                     await live.request(signals.Ping(0))
                     return True
-            await live.close()
+        self._abandon(live)
         self._hurry.set()
         return False
+
+    def _abandon(self, live: SignalingSocket | None) -> None:
+        """It may be half open. It stays until there is another: to close it first would
+        tell the hub, once the network is back, that this node has ended."""
+        if live is None or live is not self._live:
+            return
+        log.info("signaling: no answer within %g s, logging in anew", PROBE_S)
+        self._live = None
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
 
     # Staying connected
 
@@ -219,7 +264,7 @@ class SignalingClient:
 
     async def _stay(self, session: aiohttp.ClientSession) -> NoReturn:
         live = await self._log_in(session)
-        again = asyncio.create_task(self._announce_again(live, self._announcement))
+        aside = [asyncio.create_task(self._announce_again(live, self._announcement))]
         is_fresh = True
         try:
             while True:
@@ -228,16 +273,25 @@ class SignalingClient:
                 renewal = asyncio.timeout(renew_s if renews else None)
                 try:
                     async with renewal:
+                        self._reading = renewal
                         await live.read(self._handlers)
                 except TimeoutError:
                     if not renewal.expired():
                         raise
-                    old, live = live, await self._renew(session, live)
+                    self._reading = None
+                    old, is_silent = live, self._live is None
+                    live = await self._renew(session, old)
                     is_fresh = live is not old
+                    if is_fresh and is_silent:
+                        aside = [task for task in aside if not task.done()]
+                        aside.append(asyncio.create_task(old.close()))
+                    elif is_fresh:
+                        await self._read_to_its_end(old)
         finally:
-            self._live = None
-            again.cancel()
-            await asyncio.wait([again])
+            self._live = self._reading = None
+            for task in aside:
+                task.cancel()
+            await asyncio.gather(*aside, return_exceptions=True)
             await live.close()
 
     async def _log_in(self, session: aiohttp.ClientSession) -> SignalingSocket:
@@ -264,17 +318,21 @@ class SignalingClient:
         self, session: aiohttp.ClientSession, old: SignalingSocket
     ) -> SignalingSocket:
         """A second login with the same conn: the hub moves us over to it and closes the
-        first, which is read to its end, so that nothing is lost."""
+        first. That one when the hub would not."""
         try:
-            new = await self._log_in(session)
+            return await self._log_in(session)
         except MeshError as exc:
             log.info("signaling: the login could not be renewed: %s", exc)
+            self._live = old
+            self._news.set()
             return old
+
+    async def _read_to_its_end(self, old: SignalingSocket) -> None:
+        """So that nothing is lost that was sent before the hub moved us over."""
         with contextlib.suppress(MeshError, TimeoutError):
             async with asyncio.timeout(PROBE_S):
                 await old.read(self._handlers)
         await old.close()
-        return new
 
     async def _read_once(self, live: SignalingSocket) -> None:
         try:

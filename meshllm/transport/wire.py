@@ -31,6 +31,12 @@ class Carrier(Protocol):
     on_message: Callable[[bytes], None]
     on_low: Callable[[], None]
     on_closed: Callable[[str], None]
+    on_stall: Callable[[], None]
+
+    @property
+    def is_stalled(self) -> bool:
+        """A stream broke off, and nothing has been heard since: told to `on_stall`."""
+        ...
 
     @property
     def buffered(self) -> int: ...
@@ -66,6 +72,7 @@ class Wire:
         self._early: list[Frame] = []
         self.on_closed: Callable[[Wire, str], None] = lambda wire, reason: None
         self.on_sent: Callable[[], None] = lambda: None
+        self.on_stall: Callable[[], None] = lambda: None
         self.is_closed = False
         self._silent_s = silent_s
         self._loop = asyncio.get_running_loop()
@@ -81,6 +88,7 @@ class Wire:
         carrier.on_message = self._on_message
         carrier.on_low = self._on_low
         carrier.on_closed = self.close
+        carrier.on_stall = lambda: self.on_stall()
         self.wake()
 
     @property

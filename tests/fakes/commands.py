@@ -66,14 +66,20 @@ class Commands:
         return self._root / name
 
     async def start(
-        self, home: str, command: str, *options: str, at: tuple[str, ...] = ()
+        self,
+        home: str,
+        command: str,
+        *options: str,
+        at: tuple[str, ...] = (),
+        program: tuple[str, ...] = MESHLLM,
     ) -> Serving:
         """A serving command, once it is ready. BackendError says why it is not.
 
-        `at`: what leads a command into a network namespace.
+        `at`: what leads a command into a network namespace. `program`: one that has
+        the commands of `meshllm`.
         """
         where = ("--home", str(self.home(home)))
-        argv = (*at, *MESHLLM, command, "--json", *where, *options)
+        argv = (*at, *program, command, "--json", *where, *options)
         child = await Child.start(argv, self.env, name=command)
         self._children.append(child)
         said: dict[str, Any] = {}

@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.natlab.cells import Cell, all_pairs, world
+from tests.fakes.commands import MESHLLM
+from tests.natlab import ablated
+from tests.natlab.cells import CHROMIUM, Cell, Pair, all_pairs, world
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.net import PREFIX, missing
 from tests.natlab.probe import EXPECTED, classify, probe_server
@@ -29,29 +31,55 @@ async def prove(kinds: Iterable[Kind]) -> None:
     _say(f"{len(sites)} kinds of sites probe as they are called.\n")
 
 
-async def run(root: Path, wish: argparse.Namespace) -> None:
+async def run(wish: argparse.Namespace) -> None:
     pairs = [
         pair
         for pair in all_pairs()
-        if (wish.only is None or wish.only in pair) and set(pair) <= set(wish.among)
+        if (wish.only is None or wish.only in pair)
+        and set(pair) <= set(wish.among)
+        and (can_be_direct(*pair) or not wish.only_direct)
     ]
+    if not pairs:
+        raise RuntimeError("no cell is as you wish")
     await prove(dict.fromkeys(kind for pair in pairs for kind in pair))
     cells: list[Cell] = []
+    _say("| asker | provider | theory | path | via | first byte ms | open ms |")
+    _say("|---|---|---|---|---|---|---|")
+    for _ in range(wish.times):
+        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+            cells += await once(Path(folder), pairs, wish)
+    _say(f"\n{summary(cells)}")
+
+
+async def once(
+    root: Path, pairs: Sequence[Pair], wish: argparse.Namespace
+) -> list[Cell]:
+    """Each cell, among nodes that have just been started and know no path."""
+    cells: list[Cell] = []
+    late: list[str] = []
 
     def on_cell(cell: Cell) -> None:
         cells.append(cell)
         _say(_row(cell))
 
+    ours = ablated.program(wish.without) if wish.without else MESHLLM
     leg_ms = wish.rtt / 4  # two legs there, two back
-    async with world(root, pairs, leg_ms=leg_ms, lost=wish.loss) as made:
-        _say("| asker | provider | theory | path | via | first byte ms | open ms |")
-        _say("|---|---|---|---|---|---|---|")
+    async with world(
+        root,
+        pairs,
+        leg_ms=leg_ms,
+        lost=wish.loss,
+        asking=CHROMIUM if wish.chromium else ours,
+        providing=ours,
+    ) as made:
         await made.cells(pairs, on_cell)
-        _say(f"\n{summary(cells)}")
         for cell in cells:
             if cell.error is None and not cell.is_as_theory_says:
                 via = await made.candidates(cell.asker, cell.provider)
-                _say(f"{cell.asker} asked {cell.provider}: in the end {via}.")
+                late.append(f"{cell.asker} asked {cell.provider}: in the end {via}.")
+    for line in late:
+        _say(line)
+    return cells
 
 
 def _row(cell: Cell) -> str:
@@ -94,11 +122,21 @@ def main() -> None:
     parser.add_argument(
         "--loss", type=float, default=0.0, help="per cent between sites"
     )
+    parser.add_argument(
+        "--chromium", action="store_true", help="its peer connections ask"
+    )
+    parser.add_argument(
+        "--without",
+        choices=[*ablated.STEPS, ablated.ALL],
+        help="a step of ours: what is it worth?",
+    )
+    parser.add_argument("--only-direct", action="store_true", help="that can be")
+    parser.add_argument("--times", type=int, default=1, help="each time from the start")
     wish = parser.parse_args()
-    if why := missing(nft="nftables", turnserver="coturn"):
+    more = {"chromium": "chromium"} if wish.chromium else {}
+    if why := missing(nft="nftables", turnserver="coturn", **more):
         sys.exit(f"The laboratory {why}.")
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
-        asyncio.run(run(Path(folder), wish))
+    asyncio.run(run(wish))
 
 
 def _say(text: str) -> None:

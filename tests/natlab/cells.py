@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,8 +21,8 @@ from typing import Any
 import aiohttp
 
 from meshllm import control
-from tests.fakes.commands import Commands, Serving, commands
-from tests.fakes.scripted_ollama import ScriptedOllama
+from tests.fakes.commands import MESHLLM, Commands, Serving, commands
+from tests.fakes.scripted_ollama import TOKENS, ScriptedOllama
 from tests.natlab import net
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.sites import LEG_MS, Site, internet
@@ -32,6 +33,7 @@ PORT = "11434"
 AT_ONCE = 3  # more would wait for the machine, not for the network
 CELL_S = 30.0  # a person would not wait so long
 POLL_S = 0.02
+CHROMIUM = (sys.executable, "-m", "tests.natlab.browser")
 CONNECT = re.compile(r"connect;dur=([\d.]+)")
 Pair = tuple[Kind, Kind]
 """Who asks, and who provides."""
@@ -112,11 +114,13 @@ class World:
             ):
                 first = await response.content.readany()
                 first_ms = (time.monotonic() - begun) * 1000
-                await response.read()
+                whole = first + await response.read()
         except (TimeoutError, aiohttp.ClientError) as error:
             return Cell(asker, provider, error=str(error) or "no answer in time")
         if response.status != 200:
             return Cell(asker, provider, error=json.loads(first)["error"])
+        if _said(whole) != "".join(TOKENS):
+            return Cell(asker, provider, error=f"a torn answer: {whole!r}")
         connect = CONNECT.search(response.headers.get("Server-Timing", ""))
         return Cell(
             asker,
@@ -168,8 +172,13 @@ async def world(
     *,
     leg_ms: float = LEG_MS,
     lost: float = 0.0,
+    asking: tuple[str, ...] = MESHLLM,
+    providing: tuple[str, ...] = MESHLLM,
 ) -> AsyncIterator[World]:
-    """Whom the pairs need, running, and every gateway knows every provider."""
+    """Whom the pairs need, running, and every gateway knows every provider.
+
+    `asking` and `providing` are programs with the commands of `meshllm`.
+    """
     askers, providers = (dict.fromkeys(side) for side in zip(*pairs, strict=True))
     here = {kind: Site(kind, number) for number, kind in enumerate(askers, 1)}
     there = {kind: Site(kind, number) for number, kind in enumerate(providers, 101)}
@@ -183,9 +192,9 @@ async def world(
         turn = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for site in there.values():
-                group.create_task(_share(made, site, turn, stack))
+                group.create_task(_share(made, site, turn, stack, providing))
             for site in here.values():
-                group.create_task(_gateway(made, site, turn))
+                group.create_task(_gateway(made, site, turn, asking))
         for kind in here:
             await made.sees(kind, len(there))
         yield made
@@ -195,23 +204,39 @@ async def world(
 
 
 async def _share(
-    made: World, site: Site, turn: asyncio.Semaphore, stack: AsyncExitStack
+    made: World,
+    site: Site,
+    turn: asyncio.Semaphore,
+    stack: AsyncExitStack,
+    program: tuple[str, ...],
 ) -> None:
     listening = net.bound(site.host(), socket.SOCK_STREAM, "127.0.0.1")
     ollama = await stack.enter_async_context(ScriptedOllama(sock=listening))
     backend = ("--backend", "ollama", "--url", ollama.url, "--parallel", "9")
     async with turn:
         made.shares[site.kind] = await made.meshllm.start(
-            _home(site), "share", *backend, "--no-lan", at=net.entered(site.host())
+            *(_home(site), "share", *backend, "--no-lan"),
+            at=net.entered(site.host()),
+            program=program,
         )
 
 
-async def _gateway(made: World, site: Site, turn: asyncio.Semaphore) -> None:
+async def _gateway(
+    made: World, site: Site, turn: asyncio.Semaphore, program: tuple[str, ...]
+) -> None:
     options = ("--port", PORT, "--no-lan")
     async with turn:
         made.gateways[site.kind] = await made.meshllm.start(
-            _home(site), "gateway", *options, at=net.entered(site.host())
+            *(_home(site), "gateway", *options),
+            at=net.entered(site.host()),
+            program=program,
         )
+
+
+def _said(answer: bytes) -> str:
+    """By a chat, as NDJSON, as far as it is whole."""
+    lines = [json.loads(line) for line in answer.splitlines()]
+    return "".join(line["message"]["content"] for line in lines)
 
 
 def _home(site: Site) -> str:

@@ -12,7 +12,16 @@ from tests.natlab.net import missing
 @pytest.fixture(autouse=True)
 def laboratory() -> None:
     """CI has what these tests need; elsewhere they are skipped by name."""
-    if why := missing(nft="nftables", turnserver="coturn"):
+    _need(nft="nftables", turnserver="coturn")
+
+
+@pytest.fixture
+def chromium() -> None:
+    _need(chromium="chromium")
+
+
+def _need(**packages: str) -> None:
+    if why := missing(**packages):
         if os.environ.get("CI") == "true":
             pytest.fail(why)
         pytest.skip(why)

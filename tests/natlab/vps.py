@@ -25,7 +25,7 @@ from tests.natlab.sites import VPS, VPS_HOSTS, VPS_HOSTS6
 POLL_S = 0.02
 HUB, RELAY = VPS_HOSTS
 RELAY6 = VPS_HOSTS6[1]
-STUN_URL = f"stun:{RELAY}:3478"
+STUN_URLS = (f"stun:{RELAY}:3478", f"stun:[{RELAY6}]:3478")
 TURN_URLS = (
     f"turn:{RELAY}:3478?transport=udp",
     f"turn:{RELAY}:3478?transport=tcp",
@@ -46,7 +46,8 @@ async def vps(meshllm: Commands, members: Sequence[str]) -> AsyncIterator[Child]
             *("--public-url", f"https://{HUB}"),
             *("--tls-cert", f"{folder}/server.pem"),
             *("--tls-key", f"{folder}/server.key"),
-            *("--turn-secret-file", f"{folder}/secret", "--stun", STUN_URL),
+            *("--turn-secret-file", f"{folder}/secret"),
+            *(word for url in STUN_URLS for word in ("--stun", url)),
             *(word for url in TURN_URLS for word in ("--turn", url)),
             at=net.entered(VPS),
         )

@@ -11,6 +11,7 @@ import pytest
 from meshllm.dialects import Model
 from meshllm.errors import Code, MeshError, PeerGone, PeerUnreachable, StreamReset
 from meshllm.protocol import path
+from meshllm.protocol.path import SILENT_S
 from meshllm.provider.sessions import Sessions
 from meshllm.routing import links, revival
 from meshllm.routing.choose import Warmth
@@ -162,6 +163,30 @@ async def test_a_silent_path_is_replaced_before_it_is_lost(street: Street) -> No
     assert await asked.read() == b"late"
     assert link.wire is not former
     assert len(street.dialled) == 2
+
+
+async def test_a_stalled_path_is_replaced_at_once(street: Street) -> None:
+    link, asked, answering = await street.ask()
+    former = link.wire
+    street.silence(link)
+    assert former is not None
+    assert isinstance(former.carrier, MemoryCarrier)
+    former.carrier.is_stalled = True
+    former.carrier.on_stall()
+    answering.write(b"late")
+    async with asyncio.timeout(SILENT_S / 2):
+        assert await asked.read() == b"late"
+    assert link.wire is not former
+
+
+async def test_a_stalled_path_that_nobody_waits_for_is_let_be(street: Street) -> None:
+    link = await street.links.get(MIA)
+    assert link.wire is not None
+    assert isinstance(link.wire.carrier, MemoryCarrier)
+    link.wire.carrier.is_stalled = True
+    link.wire.carrier.on_stall()
+    await asyncio.sleep(0)
+    assert len(street.dialled) == 1
 
 
 @pytest.mark.usefixtures("quick")

@@ -7,15 +7,17 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import aioice
 import aioice.ice
 import aioice.stun
+import ifaddr
 import pytest
 
 from meshllm.protocol.description import Candidate
 from meshllm.transport import gather, ice
-from meshllm.transport.addresses import LOOPBACK, Machine, choose
+from meshllm.transport.addresses import LOOPBACK, Machine, choose, read_machine
 from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.pair import to_aioice
@@ -76,6 +78,36 @@ def test_virtual_interfaces_are_not_offered_but_are_ours() -> None:
     machine = choose([LO, LAN, DOCKER, *virtual], is_forced=False)
     assert machine.hosts(None) == ["192.168.1.7"]
     assert "172.17.0.1" in machine.own
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tun0", "tap1", "utun4", "wg0", "ppp0", "tailscale0", "ztabcdef12", "nordlynx"],
+)
+def test_a_vpn_is_offered_when_it_is_named_or_the_way_out(name: str) -> None:
+    found = [LO, LAN, (name, "10.8.0.2")]
+    both = ["192.168.1.7", "10.8.0.2"]
+    assert choose(found, is_forced=False).hosts(None) == ["192.168.1.7"]
+    assert choose(found, is_forced=False, named=[name]).hosts(None) == both
+    assert choose(found, is_forced=False, ways_out=["10.8.0.2"]).hosts(None) == both
+    assert choose(found, is_forced=False, named=["tun"]).hosts(None) == ["192.168.1.7"]
+
+
+def test_interfaces_are_named_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read() -> list[str]:
+        return read_machine().hosts(None)
+
+    adapters = [
+        ifaddr.Adapter(name, name, [ifaddr.IP(address, 24, name)])
+        for name, address in (("eth9", "192.168.7.7"), ("wg7", "10.9.0.7"))
+    ]
+    monkeypatch.setattr("ifaddr.get_adapters", lambda: adapters)
+    monkeypatch.delenv("MESHLLM_LOOPBACK", raising=False)
+    assert read() == ["192.168.7.7"]
+    monkeypatch.setenv("MESHLLM_INTERFACES", "eth1, wg7")
+    assert read() == ["192.168.7.7", "10.9.0.7"]
 
 
 def test_with_nothing_but_loopback_loopback_is_offered() -> None:
@@ -376,6 +408,65 @@ async def test_a_peer_with_another_address_is_followed() -> None:
         async with asyncio.timeout(5):
             while other._nominated[1].remote_addr != moved.local_addr:
                 await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def streaming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[IceConnection, IceConnection]]:
+    """To the first from the second, for more than a moment; then no more."""
+    monkeypatch.setattr(ice, "TICK_S", 0.02)
+    async with gathered() as one, gathered(controlling=False) as other:
+        await join(one, other)
+        for number in range(8):
+            await other.send(b"\x16%d" % number)
+            await asyncio.sleep(0.01)
+        yield one, other
+
+
+async def test_a_stream_that_breaks_off_stalls_when_the_peer_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with streaming(monkeypatch) as (one, other):
+        monkeypatch.setattr(aioice.stun, "RETRY_RTO", 0.02)
+        stalled = asyncio.Event()
+        one.on_stall = stalled.set
+        await other.close()
+        async with asyncio.timeout(5):
+            await stalled.wait()
+        assert one.is_stalled
+
+
+async def test_a_stream_that_ends_is_asked_after_and_does_not_stall(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with streaming(monkeypatch) as (one, other):
+        asked = asyncio.Event()
+        check_incoming = other.check_incoming
+
+        def incoming(*args: Any) -> None:
+            check_incoming(*args)
+            asked.set()
+
+        monkeypatch.setattr(other, "check_incoming", incoming)
+        async with asyncio.timeout(5):
+            await asked.wait()
+        await asyncio.sleep(0.2)
+        assert not one.is_stalled
+
+
+async def test_a_path_stalls_when_this_machine_cannot_send_any_more() -> None:
+    async with gathered() as one, gathered(controlling=False) as other:
+        await join(one, other)
+        stalls: list[bool] = []
+        one.on_stall = lambda: stalls.append(one.is_stalled)
+        (pair,) = one._nominated.values()
+        for _ in range(2):
+            pair.protocol.error_received(OSError(22, "Invalid argument"))
+        assert stalls == [True]
+        await other.send(b"\x16 heard again")
+        await one.recv()
+        assert not one.is_stalled
 
 
 async def test_a_check_that_a_nat_dropped_is_repeated_when_the_peer_is_heard(

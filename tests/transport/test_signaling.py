@@ -25,7 +25,6 @@ from meshllm.protocol import signals
 from meshllm.protocol.signal_codec import encode
 from meshllm.transport import signaling
 from meshllm.transport.signaling import SignalingClient, retry_delay_s
-from meshllm.transport.signaling_socket import LOST
 from meshllm.trust.grants import Role
 from meshllm.trust.keys import b64decode
 from signaling.limits import DEFAULT_LIMITS, Rate
@@ -235,13 +234,18 @@ async def test_an_ordinary_web_server_is_no_hub(tmp_path: Path) -> None:
                 pass
 
 
-async def test_waiting_for_a_hub_that_is_away_ends() -> None:
+async def test_waiting_for_a_hub_that_is_away_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     client = SignalingClient(
         "http://127.0.0.1:1", None, identity("ann"), conn_of("ann"), lambda: ()
     )
     with pytest.raises(PeerUnreachable, match="does not answer"):
         await client.wait_connected(0)
     with pytest.raises(PeerUnreachable, match="Not connected"):
+        await client.get_ticket(bytes(8))
+    monkeypatch.setattr(signaling, "AGAIN_S", 0)
+    with pytest.raises(PeerUnreachable, match="does not answer"):
         await client.send(id_of("bob"), None, SEALED)
 
 
@@ -360,9 +364,63 @@ async def test_a_half_open_connection_is_replaced_at_once(
 
         assert not await client.probe()
 
-        assert await heard.next("state") == (False, LOST)
         assert await heard.next("state") == (True, None)
         assert await client.probe()
+
+
+async def test_envelopes_get_through_in_order_though_the_connection_is_half_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signaling, "PROBE_S", 0.05)
+    heard = Heard()
+    async with (
+        mesh_hub(tmp_path) as server,
+        wall(server) as (url, block),
+        running(client_of(server, "ann", heard)) as ann,
+        running(client_of(server, "bob", url=url)) as bob,
+    ):
+        await ann.wait_connected(WAIT_S)
+        await ann.announce(MESH.announcement("ann"))
+        await bob.wait_connected(WAIT_S)
+        block()
+
+        envelopes = [bytes([number]) * 4096 for number in range(3)]
+        sending = []
+        for envelope in envelopes:  # the first one's time is up first
+            sending.append(asyncio.create_task(bob.send(id_of("ann"), None, envelope)))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*sending)
+
+        assert [(await heard.next("signal"))[2] for _ in envelopes] == envelopes
+
+
+async def test_what_is_sent_while_the_connection_is_lost_keeps_its_order(
+    tmp_path: Path,
+) -> None:
+    heard, envelopes = Heard(), [bytes([number]) * 4096 for number in range(3)]
+    async with (
+        mesh_hub(tmp_path) as server,
+        running(client_of(server, "ann", heard)) as ann,
+        running(client_of(server, "bob")) as bob,
+    ):
+        await ann.wait_connected(WAIT_S)
+        await ann.announce(MESH.announcement("ann"))
+        await bob.wait_connected(WAIT_S)
+        live = bob._live
+        assert live is not None
+        async with asyncio.TaskGroup() as sending:
+            sending.create_task(bob.send(id_of("ann"), None, envelopes[0]))
+            await asyncio.sleep(0)
+            bob._live = None  # known to be lost a moment before who waits is told
+            for envelope in envelopes[1:]:
+                sending.create_task(bob.send(id_of("ann"), None, envelope))
+            await asyncio.sleep(0)
+            await live.close()
+
+        got = [(await heard.next("signal"))[2]]
+        while got[-1] != envelopes[-1]:
+            got.append((await heard.next("signal"))[2])
+        assert list(dict.fromkeys(got)) == envelopes  # who gets one twice drops it
 
 
 async def test_a_probe_while_away_tries_again_at_once(tmp_path: Path) -> None:
@@ -410,7 +468,9 @@ async def test_turn_credentials_are_renewed_unnoticed(
 
 
 async def test_a_renewal_that_is_refused_is_tried_again_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     refusals = asyncio.Semaphore(0)
 
@@ -422,7 +482,7 @@ async def test_a_renewal_that_is_refused_is_tried_again_soon(
 
     monkeypatch.setattr(signaling, "RENEW_S", 0.02)
     monkeypatch.setattr(signaling, "RENEW_AGAIN_S", 0.02)
-    monkeypatch.setattr(signaling.log, "level", logging.INFO)
+    caplog.set_level(logging.INFO, logger=signaling.log.name)
     monkeypatch.setattr(signaling.log, "handlers", [Refusals()])
     once = replace(DEFAULT_LIMITS, logins=Rate(0.001, 1))
     turn = {"turn": ("turn:turn.example.org",), "turn_secret": b"secret"}
