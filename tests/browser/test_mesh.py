@@ -87,6 +87,16 @@ async def test_a_link_works_once(
         await page.call("connect")
 
 
+async def test_over_plain_http_only_guests_join(
+    meshllm: Commands, ollama: ScriptedOllama, page: Page
+) -> None:
+    guests = await invited(meshllm, ollama)
+    done = await meshllm.run("anna", "invite", "--role", "member", "--json")
+    with pytest.raises(BrowserError, match="only guests"):
+        await page.call("join", done.json["link"], False)
+    assert (await page.call("join", guests, False))["role"] == "guest"
+
+
 async def test_cancelling_frees_the_slot(
     meshllm: Commands, ollama: ScriptedOllama, page: Page
 ) -> None:

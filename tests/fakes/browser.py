@@ -18,7 +18,7 @@ from aiohttp import web
 
 WEB = Path(__file__).parents[2] / "web"
 MODULES = WEB / "node_modules"
-# Quiet, and nothing but the test's own traffic. Loopback has no mDNS to hide behind.
+# Quiet, and nothing but the test's own traffic.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -27,7 +27,6 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
 )
 LINE_MAX = 64 << 20  # whole answers come back on one line
 

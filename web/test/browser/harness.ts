@@ -59,9 +59,9 @@ function base64(chunks: readonly Uint8Array[]): string {
 }
 
 const harness = {
-  async join(link: string) {
+  async join(link: string, isSecure = isSecureContext) {
     home = await Home.open();
-    const { admission, problem } = await join(home, link, isSecureContext);
+    const { admission, problem } = await join(home, link, isSecure);
     const { isGuarded, id } = home.identity;
     const { name, role, ticket } = admission;
     return { id, name, role, isProvisional: ticket !== null, isGuarded, problem };
