@@ -180,7 +180,10 @@ export class Link {
       if (this.session.isGoingAway) {
         throw new StreamReset(Code.DRAINING, "The provider is shutting down.", true);
       }
-      await new Promise<void>((resolve) => this.#mayOpen.push(resolve));
+      await new Promise<void>((resolve) => {
+        this.#mayOpen.push(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
       signal.throwIfAborted();
     }
     const stream = new Stream(this, this.session.mux.open());

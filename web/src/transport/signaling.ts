@@ -52,6 +52,7 @@ export class SignalingClient {
   readonly #options: SignalingOptions;
   readonly #end = new AbortController();
   #live: SignalingSocket | null = null;
+  #ice: readonly Ice[] = [];
   #failure: Error | null = null;
   #hurry = new AbortController();
 
@@ -65,9 +66,8 @@ export class SignalingClient {
 
   /** Those of the last login. */
   get iceServers(): readonly Ice[] {
-    return this.#live?.welcome.ice ?? this.#ice;
+    return this.#ice;
   }
-  #ice: readonly Ice[] = [];
 
   /** Pass an envelope on. PeerGone when `to` is not there. */
   async send(to: PeerId, conn: Bytes | null, sealed: Bytes): Promise<void> {

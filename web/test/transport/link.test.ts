@@ -165,6 +165,10 @@ test("the 65th question waits for one of the 64 to end", async () => {
   });
   await vi.advanceTimersByTimeAsync(1_000);
   expect(isOpen).toBe(false);
+  const abort = new AbortController();
+  const another = expect(link.openStream(abort.signal)).rejects.toThrow("no more");
+  abort.abort(new Error("no more"));
+  await another;
   streams[0]?.reset(Code.CANCELLED, "enough");
   expect((await waiting).id).toBe(65);
   await link.close(Code.CANCELLED, "done");
@@ -177,4 +181,24 @@ test("what is closed ends every reader", async () => {
   await link.close(Code.CANCELLED, "the page was closed");
   await reading;
   await expect(link.openStream(FOREVER)).rejects.toThrow(PeerUnreachable);
+});
+
+test("who writes too fast waits until it may go on", async () => {
+  const { link, provider, client } = await started();
+  const stream = await link.openStream(FOREVER);
+  carrierOf(client).buffered = LOW_BYTES + 1; // nothing leaves
+  stream.write(bulk(70_000));
+  let isFree = false;
+  const draining = stream.drain().then(() => {
+    isFree = true;
+  });
+  await vi.advanceTimersByTimeAsync(100);
+  expect(isFree).toBe(false);
+  carrierOf(client).buffered = 0;
+  carrierOf(client).onLow();
+  await draining;
+  stream.finish();
+  await vi.advanceTimersByTimeAsync(100);
+  expect(provider.received.get(stream.id)).toEqual(bulk(70_000));
+  await link.close(Code.CANCELLED, "done");
 });
