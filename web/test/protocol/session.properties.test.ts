@@ -207,7 +207,7 @@ function isWhole(played: Played): void {
 test("streams stay whole whatever happens to paths", { timeout: 120_000 }, () => {
   fc.assert(
     fc.property(script, (steps) => isWhole(new Played().play(steps))),
-    { numRuns: 100 },
+    { numRuns: 300 },
   );
 });
 
@@ -301,7 +301,7 @@ test("a stalled reader beside twenty live ones stops only itself", () => {
       expect(net.client.read(stalled).length).toBe(16_000 * 80);
       expect(net.errors).toEqual([]);
     }),
-    { numRuns: 10 },
+    { numRuns: 25 },
   );
 });
 
