@@ -201,6 +201,7 @@ class IceConnection(aioice.Connection):
                 group.create_task(asyncio.sleep(NAMED_S))
         if is_all and not self._remote_candidates_end:
             await self.add_remote_candidate(None)
+            self._news.set()
 
     async def _add_named(self, candidate: Candidate) -> None:
         try:
@@ -238,6 +239,7 @@ class IceConnection(aioice.Connection):
     async def _settle(self) -> None:
         """Behind a relay, look for better. With a direct pair, stop looking, and give
         our relays back for others to use."""
+        await self._until_named()
         if self.kind == "relay":
             await self._improve()
         if self.kind == "relay":
@@ -250,6 +252,22 @@ class IceConnection(aioice.Connection):
         self._protocols = [p for p in self._protocols if p not in relays]
         self._check_list = [p for p in self._check_list if p.protocol not in relays]
         await asyncio.gather(*(_release(relay) for relay in relays))
+
+    async def _until_named(self) -> None:
+        """A check may arrive before the candidate that it comes from: what looks like a
+        peer behind another NAT may turn out to be its relay."""
+        try:
+            async with asyncio.timeout(NAMED_S):
+                while self._is_unnamed(self._nominated.get(COMPONENT)):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            log.debug("the peer did not say which candidates are all of its own")
+
+    def _is_unnamed(self, pair: aioice.ice.CandidatePair | None) -> bool:
+        """The peer may still say what this is."""
+        is_reflexive = pair is not None and pair.remote_candidate.type == "prflx"
+        return is_reflexive and not self._remote_candidates_end
 
     async def _improve(self) -> None:
         """A direct pair may only be late: what opens one NAT comes out of the other.
@@ -369,12 +387,12 @@ class IceConnection(aioice.Connection):
 
     def _select(self, pair: aioice.ice.CandidatePair) -> None:
         former = self._nominated.get(COMPONENT)
-        if former is not None and _is_relayed(pair) and not _is_relayed(former):
+        may_be_relay = _is_relayed(pair) or self._is_unnamed(pair)
+        if former is not None and may_be_relay and not _is_relayed(former):
             return
         self._nominated[COMPONENT] = pair
-        is_relay = _is_relayed(pair)
         for other in list(self._check_list):
-            if other.state in UNCHECKED and (_is_relayed(other) or not is_relay):
+            if other.state in UNCHECKED and (_is_relayed(other) or not may_be_relay):
                 if other.task is not None:
                     other.task.cancel()
                 self._check_list.remove(other)

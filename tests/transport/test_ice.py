@@ -391,6 +391,27 @@ async def test_a_path_moves_from_the_relay_to_a_direct_pair_that_comes_late(
                     await asyncio.sleep(0.01)
 
 
+async def test_what_may_be_a_relay_takes_no_direct_pairs_place() -> None:
+    """A check may come before the candidate that it comes from."""
+    async with gathered() as connection:
+        (protocol,) = connection._protocols
+
+        def pair(kind: str) -> aioice.ice.CandidatePair:
+            made = aioice.ice.CandidatePair(
+                protocol, to_aioice(candidate("192.168.1.8", kind))
+            )
+            made.state, made.nominated = aioice.ice.CandidatePair.State.SUCCEEDED, True
+            return made
+
+        unnamed, direct, another = pair("prflx"), pair("host"), pair("prflx")
+        for found, used in ((unnamed, unnamed), (direct, direct), (another, direct)):
+            connection.check_complete(found)
+            assert connection._nominated == {1: used}
+        await connection.add([], is_all=True)  # now it is the peer behind its NAT
+        connection.check_complete(another)
+        assert connection._nominated == {1: another}
+
+
 async def test_a_peer_with_another_address_is_followed() -> None:
     """As after a NAT forgot: the same sender, seen at another port."""
     async with gathered() as one, gathered(controlling=False) as other:
