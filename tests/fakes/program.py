@@ -56,16 +56,18 @@ async def ask(
     *,
     stream: bool = True,
     more: str = "",
+    model: str = MODEL,
     on_number: Callable[[int], None] = lambda number: None,
+    connector: aiohttp.BaseConnector | None = None,
 ) -> Outcome:
     """Asks, and reads to the end, whatever the end is. `more` is a second message."""
     outcome = Outcome()
     messages = [{"role": "user", "content": plan.prompt}]
     if more:
         messages.append({"role": "user", "content": more})
-    body = {"model": MODEL, "messages": messages, "stream": stream}
+    body = {"model": model, "messages": messages, "stream": stream}
     timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         try:
             data = io.BytesIO(json.dumps(body, ensure_ascii=False).encode())
             async with session.post(url + api, data=data, headers=JSON) as response:

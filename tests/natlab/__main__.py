@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.fakes.commands import MESHLLM
-from tests.natlab import ablated
+from tests.natlab import ablated, events
 from tests.natlab.cells import CHROMIUM, Cell, Pair, all_pairs, world
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.net import PREFIX, missing
 from tests.natlab.probe import EXPECTED, classify, probe_server
 from tests.natlab.sites import Site, internet
+from tests.natlab.vps import Servers
 
 
 async def prove(kinds: Iterable[Kind]) -> None:
@@ -38,6 +39,7 @@ async def run(wish: argparse.Namespace) -> None:
         if (wish.only is None or wish.only in pair)
         and set(pair) <= set(wish.among)
         and (can_be_direct(*pair) or not wish.only_direct)
+        and (pair[0] is pair[1] is not Kind.PUBLIC or not wish.neighbours)
     ]
     if not pairs:
         raise RuntimeError("no cell is as you wish")
@@ -69,6 +71,8 @@ async def once(
         pairs,
         leg_ms=leg_ms,
         lost=wish.loss,
+        neighbours=wish.neighbours,
+        servers=Servers(dead=wish.dead),
         asking=CHROMIUM if wish.chromium else ours,
         providing=ours,
     ) as made:
@@ -82,8 +86,22 @@ async def once(
     return cells
 
 
+async def run_events() -> None:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        found = await events.run_all(Path(folder))
+    _say("| event | pair | before | after | went on after s | numbers |")
+    _say("|---|---|---|---|---|---|")
+    for ran in found:
+        event = ran.event
+        row = (
+            *(event.name, f"{event.asker} asks {event.provider}"),
+            *(ran.before, ran.after, f"{ran.back_s:.1f}", ran.error or "each once"),
+        )
+        _say(f"| {' | '.join(row)} |")
+
+
 def _row(cell: Cell) -> str:
-    theory = "direct" if can_be_direct(cell.asker, cell.provider) else "relay"
+    theory = "direct" if cell.can_be_direct else "relay"
     if cell.error is not None:
         found = f"**none** | {cell.error} | - | -"
     else:
@@ -94,7 +112,7 @@ def _row(cell: Cell) -> str:
 
 
 def summary(cells: Sequence[Cell]) -> str:
-    can = [cell for cell in cells if can_be_direct(cell.asker, cell.provider)]
+    can = [cell for cell in cells if cell.can_be_direct]
     lines = [
         f"{sum(cell.error is None for cell in cells)} of {len(cells)} connect,",
         f"{sum(cell.is_direct for cell in can)} of {len(can)} that can be are direct.",
@@ -130,13 +148,16 @@ def main() -> None:
         choices=[*ablated.STEPS, ablated.ALL],
         help="a step of ours: what is it worth?",
     )
+    parser.add_argument("--neighbours", action="store_true", help="on one LAN")
+    parser.add_argument("--dead", choices=("stun", "turn"), help="one more, silent")
+    parser.add_argument("--events", action="store_true", help="in mid-answer, instead")
     parser.add_argument("--only-direct", action="store_true", help="that can be")
     parser.add_argument("--times", type=int, default=1, help="each time from the start")
     wish = parser.parse_args()
     more = {"chromium": "chromium"} if wish.chromium else {}
     if why := missing(nft="nftables", turnserver="coturn", **more):
         sys.exit(f"The laboratory {why}.")
-    asyncio.run(run(wish))
+    asyncio.run(run_events() if wish.events else run(wish))
 
 
 def _say(text: str) -> None:

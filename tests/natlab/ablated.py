@@ -13,7 +13,7 @@ import aioice
 from aiortc import RTCSctpTransport
 
 from meshllm.cli import main
-from meshllm.transport import association, health, ice
+from meshllm.transport import association, ice
 from meshllm.transport.association import Association
 from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
@@ -72,7 +72,7 @@ def trickle() -> None:
 
 def health_ahead() -> None:
     """Nothing is known of a server before it is asked."""
-    _set(health, "DEAD_S", 0.0)
+    _set(Health, "is_dead", lambda self, server, now: False)
     _set(Health, "has_answered", lambda self, server: False)
 
 

@@ -7,28 +7,30 @@ processes, each behind its site's NAT.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from meshllm import control
+from meshllm.processes import Child
 from tests.fakes.commands import MESHLLM, Commands, Serving, commands
-from tests.fakes.scripted_ollama import TOKENS, ScriptedOllama
+from tests.fakes.counting import MODEL, CountingServer, Plan
+from tests.fakes.program import Outcome, ask
 from tests.natlab import net
 from tests.natlab.nat import Kind, can_be_direct
-from tests.natlab.sites import LEG_MS, Site, internet
-from tests.natlab.vps import vps
+from tests.natlab.sites import LEG_MS, Seat, Site, internet
+from tests.natlab.vps import ALL_ANSWER, Servers, vps
 
-MODEL = "llama3.2"
+SHORT = Plan(lines=3)
 PORT = "11434"
 AT_ONCE = 3  # more would wait for the machine, not for the network
 CELL_S = 30.0  # a person would not wait so long
@@ -60,6 +62,7 @@ class Cell:
 
     asker: Kind
     provider: Kind
+    can_be_direct: bool
     path: str | None = None
     candidates: str | None = None
     first_ms: float = 0.0
@@ -73,8 +76,7 @@ class Cell:
     @property
     def is_as_theory_says(self) -> bool:
         """Connected, and direct where that is possible."""
-        can_be = can_be_direct(self.asker, self.provider)
-        return self.path is not None and self.is_direct == can_be
+        return self.path is not None and self.is_direct == self.can_be_direct
 
 
 @dataclass
@@ -82,8 +84,9 @@ class World:
     """The askers and providers that run, by the kind of their site."""
 
     meshllm: Commands
-    askers: dict[Kind, Site]
-    providers: dict[Kind, Site]
+    askers: dict[Kind, Seat]
+    providers: dict[Kind, Seat]
+    relay: Child
     gateways: dict[Kind, Serving] = field(default_factory=dict)
     shares: dict[Kind, Serving] = field(default_factory=dict)
 
@@ -103,38 +106,49 @@ class World:
 
     async def cell(self, asker: Kind, provider: Kind) -> Cell:
         """The first question of this asker to this provider."""
-        name = _home(self.providers[provider])
-        body = {"model": f"{MODEL}@{name}", "messages": [{"role": "user"}]}
-        timeout = aiohttp.ClientTimeout(total=CELL_S)
+        here, there = self.askers[asker].site, self.providers[provider].site
+        cell = Cell(asker, provider, here is there or can_be_direct(asker, provider))
         begun = time.monotonic()
+        first: list[float] = []
         try:
-            async with (
-                self._session(asker, timeout) as session,
-                session.post("/api/chat", json=body) as response,
-            ):
-                first = await response.content.readany()
-                first_ms = (time.monotonic() - begun) * 1000
-                whole = first + await response.read()
-        except (TimeoutError, aiohttp.ClientError) as error:
-            return Cell(asker, provider, error=str(error) or "no answer in time")
-        if response.status != 200:
-            return Cell(asker, provider, error=json.loads(first)["error"])
-        if _said(whole) != "".join(TOKENS):
-            return Cell(asker, provider, error=f"a torn answer: {whole!r}")
-        connect = CONNECT.search(response.headers.get("Server-Timing", ""))
-        return Cell(
-            asker,
-            provider,
-            response.headers["Meshllm-Path"],
-            await self.candidates(asker, provider),
-            first_ms,
-            float(connect[1]) if connect else 0.0,
+            async with asyncio.timeout(CELL_S):
+                outcome = await self.ask(
+                    *(asker, provider, SHORT),
+                    on_number=lambda number: first.append(time.monotonic()),
+                )
+        except TimeoutError:
+            return replace(cell, error="no answer in time")
+        if not outcome.is_all_of(SHORT):
+            why = outcome.error or "the answer is not whole"
+            return replace(cell, error=why)
+        connect = CONNECT.search(outcome.headers.get("Server-Timing", ""))
+        return replace(
+            cell,
+            path=outcome.headers["Meshllm-Path"],
+            candidates=await self.candidates(asker, provider),
+            first_ms=(first[0] - begun) * 1000,
+            connect_ms=float(connect[1]) if connect else 0.0,
+        )
+
+    async def ask(
+        self,
+        asker: Kind,
+        provider: Kind,
+        plan: Plan,
+        on_number: Callable[[int], None],
+    ) -> Outcome:
+        return await ask(
+            self.gateways[asker].url,
+            plan,
+            model=f"{MODEL}@{self.providers[provider].name}",
+            on_number=on_number,
+            connector=self._beside(asker),
         )
 
     async def candidates(self, asker: Kind, provider: Kind) -> str:
         """Of the path that the asker's gateway uses now, its own first."""
-        name = _home(self.providers[provider])
-        (gateway,) = control.running(self.meshllm.home(_home(self.askers[asker])))
+        name = self.providers[provider].name
+        (gateway,) = control.running(self.meshllm.home(self.askers[asker].name))
         rows = await control.ask(gateway, "/peers")
         (found,) = [row.get("candidates") for row in rows if row["name"] == name]
         if found is None:
@@ -143,26 +157,23 @@ class World:
 
     async def sees(self, asker: Kind, providers: int) -> None:
         """Until the asker's gateway knows so many."""
-        async with self._session(asker) as session:
+        url = f"{self.gateways[asker].url}/health"
+        async with aiohttp.ClientSession(connector=self._beside(asker)) as session:
             while True:
-                async with session.get("/health") as response:
+                async with session.get(url) as response:
                     if (await response.json())["providers"] == providers:
                         return
                 await asyncio.sleep(POLL_S)
 
-    def _session(self, asker: Kind, timeout: Any = None) -> aiohttp.ClientSession:
-        """A program beside the gateway."""
-        name = self.askers[asker].host()
+    def _beside(self, asker: Kind) -> aiohttp.TCPConnector:
+        """For a program on the gateway's machine."""
+        name = self.askers[asker].name
 
         def beside(info: tuple[Any, ...]) -> socket.socket:
             with net.inside(name):
                 return socket.socket(*info[:3])
 
-        return aiohttp.ClientSession(
-            self.gateways[asker].url,
-            connector=aiohttp.TCPConnector(socket_factory=beside),
-            timeout=timeout or aiohttp.ClientTimeout(),
-        )
+        return aiohttp.TCPConnector(socket_factory=beside)
 
 
 @asynccontextmanager
@@ -172,29 +183,38 @@ async def world(
     *,
     leg_ms: float = LEG_MS,
     lost: float = 0.0,
+    neighbours: bool = False,
     asking: tuple[str, ...] = MESHLLM,
     providing: tuple[str, ...] = MESHLLM,
+    servers: Servers = ALL_ANSWER,
 ) -> AsyncIterator[World]:
     """Whom the pairs need, running, and every gateway knows every provider.
 
-    `asking` and `providing` are programs with the commands of `meshllm`.
+    `asking` and `providing` are programs with the commands of `meshllm`. `neighbours`
+    are on one LAN: those of a pair, which are of one kind.
     """
     askers, providers = (dict.fromkeys(side) for side in zip(*pairs, strict=True))
-    here = {kind: Site(kind, number) for number, kind in enumerate(askers, 1)}
-    there = {kind: Site(kind, number) for number, kind in enumerate(providers, 101)}
-    sites = [*here.values(), *there.values()]
+    hosts = 2 if neighbours else 1
+    here = {kind: Seat(Site(kind, n, hosts)) for n, kind in enumerate(askers, 1)}
+    if neighbours:
+        there = {kind: Seat(here[kind].site, 1) for kind in providers}
+    else:
+        there = {kind: Seat(Site(kind, n)) for n, kind in enumerate(providers, 101)}
+    seats = [*here.values(), *there.values()]
+    sites = list(dict.fromkeys(seat.site for seat in seats))
     async with AsyncExitStack() as stack:
         stack.enter_context(internet(sites, leg_ms=leg_ms, lost=lost))
         meshllm = await stack.enter_async_context(commands(root))
         meshllm.env["MESHLLM_LOOPBACK"] = ""
-        await stack.enter_async_context(vps(meshllm, [_home(site) for site in sites]))
-        made = World(meshllm, here, there)
+        homes = [seat.name for seat in seats]
+        relay = await stack.enter_async_context(vps(meshllm, homes, servers))
+        made = World(meshllm, here, there, relay)
         turn = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            for site in there.values():
-                group.create_task(_share(made, site, turn, stack, providing))
-            for site in here.values():
-                group.create_task(_gateway(made, site, turn, asking))
+            for seat in there.values():
+                group.create_task(_share(made, seat, turn, stack, providing))
+            for seat in here.values():
+                group.create_task(_gateway(made, seat, turn, asking))
         for kind in here:
             await made.sees(kind, len(there))
         yield made
@@ -205,40 +225,42 @@ async def world(
 
 async def _share(
     made: World,
-    site: Site,
+    seat: Seat,
     turn: asyncio.Semaphore,
     stack: AsyncExitStack,
     program: tuple[str, ...],
 ) -> None:
-    listening = net.bound(site.host(), socket.SOCK_STREAM, "127.0.0.1")
-    ollama = await stack.enter_async_context(ScriptedOllama(sock=listening))
-    backend = ("--backend", "ollama", "--url", ollama.url, "--parallel", "9")
+    url = await stack.enter_async_context(_model_server(seat))
+    backend = ("--backend", "ollama", "--url", url, "--parallel", "9")
     async with turn:
-        made.shares[site.kind] = await made.meshllm.start(
-            *(_home(site), "share", *backend, "--no-lan"),
-            at=net.entered(site.host()),
+        made.shares[seat.site.kind] = await made.meshllm.start(
+            *(seat.name, "share", *backend, "--no-lan"),
+            at=net.entered(seat.name),
             program=program,
         )
+
+
+@asynccontextmanager
+async def _model_server(seat: Seat) -> AsyncIterator[str]:
+    """Its URL there."""
+    listening = net.bound(seat.name, socket.SOCK_STREAM, "127.0.0.1")
+    host, port = listening.getsockname()
+    runner = web.AppRunner(CountingServer().app(), access_log=None)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening).start()
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
 
 
 async def _gateway(
-    made: World, site: Site, turn: asyncio.Semaphore, program: tuple[str, ...]
+    made: World, seat: Seat, turn: asyncio.Semaphore, program: tuple[str, ...]
 ) -> None:
     options = ("--port", PORT, "--no-lan")
     async with turn:
-        made.gateways[site.kind] = await made.meshllm.start(
-            *(_home(site), "gateway", *options),
-            at=net.entered(site.host()),
+        made.gateways[seat.site.kind] = await made.meshllm.start(
+            *(seat.name, "gateway", *options),
+            at=net.entered(seat.name),
             program=program,
         )
-
-
-def _said(answer: bytes) -> str:
-    """By a chat, as NDJSON, as far as it is whole."""
-    lines = [json.loads(line) for line in answer.splitlines()]
-    return "".join(line["message"]["content"] for line in lines)
-
-
-def _home(site: Site) -> str:
-    """Its home, and its name in the mesh."""
-    return f"{site.kind}-{site.number}"

@@ -153,4 +153,4 @@ def _mapped(hears: str, filter: str) -> str:
 
 def _forbidden(what: str) -> str:
     """Dropped, not refused: nobody learns of it but by waiting."""
-    return LAN_SENDS.replace("WHAT", f'iifname "lan0" {what} drop')
+    return LAN_SENDS.replace("WHAT", f'iifname "lan0" oifname "wan0" {what} drop')

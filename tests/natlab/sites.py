@@ -17,6 +17,7 @@ from tests.natlab.nat import Kind, rules
 INTERNET, VPS = "internet", "vps"
 VPS_HOSTS = ("198.51.100.10", "198.51.100.11")
 VPS_HOSTS6 = ("2001:db8:ffff::10", "2001:db8:ffff::11")
+DEAD = "198.51.100.66"  # whatever is sent there is lost
 LEG_MS = 10.0  # from anywhere to the Internet: 40 ms there and back between any two
 
 
@@ -41,6 +42,11 @@ class Site:
     def has_nat(self) -> bool:
         return self.kind.routers > 0
 
+    @property
+    def line(self) -> str:
+        """The device at the Internet's end."""
+        return f"site{self.number}"
+
     def host(self, index: int = 0) -> str:
         """The namespace of a host."""
         return f"{self.kind}-{self.number}-{index}"
@@ -60,6 +66,19 @@ class Site:
         return self.routers[-1] if self.has_nat else self.host()
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The machine of a node."""
+
+    site: Site
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its namespace, its home, and its name in the mesh."""
+        return self.site.host(self.index)
+
+
 @contextmanager
 def internet(
     sites: Sequence[Site], *, leg_ms: float = LEG_MS, lost: float = 0.0
@@ -69,11 +88,12 @@ def internet(
     names = [INTERNET, VPS, *(name for site in sites for name in site.namespaces)]
     legs = [_leg(VPS, VPS, leg_ms, ALL_PASS)]
     legs += [
-        _leg(site.outermost, _port(site), leg_ms, percent(lost / 2, site.number))
+        _leg(site.outermost, site.line, leg_ms, percent(lost / 2, site.number))
         for site in sites
     ]
     with net.namespaces(*names), lines(*legs):
         _route(INTERNET)
+        net.ip(INTERNET, f"route add blackhole {DEAD}/32")
         _place_vps()
         for site in sites:
             _place(site)
@@ -82,11 +102,6 @@ def internet(
 
 def _leg(namespace: str, port: str, leg_ms: float, loss: str) -> Line:
     return Line(End(namespace, "wan0"), End(INTERNET, port), leg_ms, loss)
-
-
-def _port(site: Site) -> str:
-    """The device at the Internet's end."""
-    return f"site{site.number}"
 
 
 def _route(name: str) -> None:
@@ -113,7 +128,7 @@ def _place_vps() -> None:
 
 
 def _place(site: Site) -> None:
-    net.ip(INTERNET, f"route add {site.address}/32 dev {_port(site)}")
+    net.ip(INTERNET, f"route add {site.address}/32 dev {site.line}")
     net.ip(
         site.outermost,
         f"addr add {site.address}/32 dev wan0",
@@ -151,7 +166,7 @@ def _lay_lan(site: Site) -> None:
         "link set lan0 up",
     )
     if site.kind.has_ipv6:
-        net.ip(INTERNET, f"route add {site.network6}/64 dev {_port(site)}")
+        net.ip(INTERNET, f"route add {site.network6}/64 dev {site.line}")
         net.ip(
             router,
             f"addr add {site.network6}1/64 dev lan0 nodad",

@@ -18,10 +18,8 @@ ASKERS = (Kind.FULL_CONE, Kind.SYMMETRIC, Kind.UDP_BLOCKED)
 
 async def examined(made: World, kind: Kind) -> dict[str, dict[str, Any]]:
     """The checks by name; of several of one name the last."""
-    site = made.askers[kind]
-    home = f"{site.kind}-{site.number}"
-    at = net.entered(site.host())
-    done = await made.meshllm.run(home, "doctor", "--json", at=at)
+    home = made.askers[kind].name
+    done = await made.meshllm.run(home, "doctor", "--json", at=net.entered(home))
     return {check["name"]: check for check in done.json["checks"]}
 
 
