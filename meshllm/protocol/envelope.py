@@ -11,20 +11,18 @@ from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import nacl.exceptions
-from nacl.public import Box, PrivateKey, PublicKey
+from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
-from meshllm.errors import Code, LocalProtocolError, NotAllowed, TrustError
+from meshllm.errors import Code, NotAllowed, TrustError
+from meshllm.protocol import sealing
 from meshllm.protocol.description import Candidate, Description, candidates
 from meshllm.trust import signed
 from meshllm.trust.announcement import chain, versions
 from meshllm.trust.keys import PeerId, b64encode, read_peer_id, short
 from meshllm.trust.strict import b64, boolean, integer, nested, take, text
 
-STEP = 4_096
 ENVELOPE_MAX = 12_288
-OVERHEAD = 32 + 24 + 16  # ephemeral key, nonce, authenticator
 SKEW_S = 300
 SEEN_S = 900
 SEEN_PER_PEER = 256
@@ -131,15 +129,7 @@ def seal(
     """
     kind, body = _write(signal)
     form = signed.sign(kind, body, key).encode()
-    size = -(-(OVERHEAD + 2 + len(form)) // STEP) * STEP
-    if size > ENVELOPE_MAX:
-        raise LocalProtocolError(f"an envelope of {size} bytes is too large")
-    inside = (len(form).to_bytes(2) + form).ljust(size - OVERHEAD, b"\0")
-    try:
-        box = Box(ephemeral, PublicKey(to_box)).encrypt(inside, nonce).ciphertext
-    except (nacl.exceptions.CryptoError, ValueError) as error:
-        raise TrustError("a box key that nothing can be sealed to") from error
-    sealed = ephemeral.public_key.encode() + nonce + box
+    sealed = sealing.seal(form, to_box, ephemeral, nonce, most=ENVELOPE_MAX)
     return sealed, hashlib.sha256(form).digest()
 
 
@@ -254,17 +244,8 @@ def _own(signal: Signal) -> dict[str, Any]:
 
 
 def _unseal(sealed: bytes, box: PrivateKey) -> str:
-    if len(sealed) % STEP or not 0 < len(sealed) <= ENVELOPE_MAX:
-        raise TrustError(f"an envelope of {len(sealed)} bytes")
-    if sealed[31] & 0x80:  # X25519 masks this bit: the envelope would open either way
-        raise TrustError("an envelope whose key is spelled another way")
-    try:
-        inside = Box(box, PublicKey(sealed[:32])).decrypt(sealed[56:], sealed[32:56])
-    except (nacl.exceptions.CryptoError, ValueError) as error:
-        raise TrustError("an envelope that is not sealed to this node") from error
-    size = int.from_bytes(inside[:2])
-    form, padding = inside[2 : 2 + size], inside[2 + size :]
-    if len(form) != size or any(padding) or not form.isascii():
+    form = sealing.unseal(sealed, box, most=ENVELOPE_MAX)
+    if not form.isascii():
         raise TrustError("an envelope with a wrong length or padding")
     return form.decode()
 

@@ -22,10 +22,8 @@ from meshllm.errors import (
 from meshllm.protocol.description import Candidate, Description
 from meshllm.protocol.envelope import (
     ENVELOPE_MAX,
-    OVERHEAD,
     SEEN_PER_PEER,
     SEEN_S,
-    STEP,
     Answer,
     Candidates,
     Offer,
@@ -35,6 +33,7 @@ from meshllm.protocol.envelope import (
     open_envelope,
     seal,
 )
+from meshllm.protocol.sealing import OVERHEAD, STEP
 from meshllm.trust import signed
 from meshllm.trust.keys import PeerId, b64encode
 from tests.fakes.people import NOW, id_of, key
