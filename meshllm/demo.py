@@ -85,7 +85,7 @@ async def start(
         hub = await children.start("signal", "--port", str(signal_port))
         await founding.init(folder / "share", str(hub["link"]), name="demo")
         sharing = asyncio.create_task(
-            children.start("share", "--backend", kind, progress=progress)
+            children.start("share", "--no-lan", "--backend", kind, progress=progress)
         )
         stack.push_async_callback(_cancel, sharing)
         link = await joining.invite(folder / "share", name="gateway", role="guest")
@@ -95,7 +95,9 @@ async def start(
             raise MeshError(
                 "The provider has no model. `ollama pull llama3.2` gets one."
             )
-        gateway = await children.start("gateway", "--port", str(gateway_port))
+        gateway = await children.start(
+            "gateway", "--no-lan", "--port", str(gateway_port)
+        )
         url = str(gateway["url"])
         yield Demo(
             url=url,

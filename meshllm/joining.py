@@ -131,6 +131,10 @@ async def join(home: Path, link: str, *, wait_s: float = MEMBERSHIP_S) -> Joined
     try:
         if hub is not None:
             await _show_card(membership, identity, wait_s)
+        else:
+            from meshllm.nearby import meet_owner  # brings aiortc along
+
+            await meet_owner(identity, membership, wait_s)
     except PeerUnreachable as error:
         problem = str(error)
     except MeshError:

@@ -150,6 +150,8 @@ class Membership:
 
     @property
     def hub(self) -> str | None:
+        """None for a mesh that lives on a LAN; it may be attached to one later."""
+        self._refresh()
         return self._known.hub
 
     @property
@@ -167,6 +169,22 @@ class Membership:
         """The newest we know."""
         self._refresh()
         return self._known.statement
+
+    @property
+    def revocations(self) -> str | None:
+        """The newest list we know."""
+        self._refresh()
+        return self._known.revocations
+
+    def is_owner(self, id: PeerId) -> bool:
+        """Whether the newest statement says so."""
+        self._refresh()
+        return self._statement.owner(id) is not None
+
+    def is_revoked(self, id: PeerId) -> bool:
+        """Whether an owner has put this node out of the mesh."""
+        self._refresh()
+        return self._revocations is not None and self._revocations.covers(id)
 
     def admission(self, now: int) -> Admission:
         """Our own place. NotAllowed when it has ended."""

@@ -27,13 +27,16 @@ from meshllm.errors import (
     PeerUnreachable,
 )
 from meshllm.identity import Identity
+from meshllm.known import KeyChanged, KnownKeys
 from meshllm.membership import NO_MESH, Membership
+from meshllm.nearby import Nearby, Ties
 from meshllm.protocol.signals import Welcome
 from meshllm.provider.host import Host
 from meshllm.routing.links import Links
 from meshllm.routing.mesh import MeshRouter
-from meshllm.routing.roster import Provider, Roster, Trust
+from meshllm.routing.roster import Provider, Roster, Trust, Way
 from meshllm.transport.introduce import VERSIONS, Introduced, Introducer
+from meshllm.transport.lan_client import Place
 from meshllm.transport.link import NO_PATH
 from meshllm.transport.peer import IceServer
 from meshllm.transport.policy import Policy
@@ -48,17 +51,33 @@ log = logging.getLogger(__name__)
 
 MODELS_MAX = 256
 AWAY_S = 3.0  # a signaling server that is restarted is back by then
+LAN_S = 1.5  # a path on the LAN takes 0.1 s; then the server introduces us
+HOME_S = 3.0  # how soon we see what another process of this home did
+
+NO_WAY = (
+    "This mesh has no signaling server, so its nodes meet on the LAN: leave out "
+    "--no-lan and --relay-only, or attach it to a server by `meshllm init LINK`."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """`trust`: `owner`, `members` or peer ids, as `--trust` takes them."""
+    """`trust`: `owner`, `members` or peer ids, as `--trust` takes them. `peers`: LAN
+    endpoints that were given by hand. `serves_lan`: others may find us there; None: if
+    we are an owner, who has memberships to hand out."""
 
     home: Path
     trust: tuple[str, ...] = ("members",)
     lan: bool = True
-    peers: tuple[str, ...] = ()
+    peers: tuple[tuple[str, int], ...] = ()
+    serves_lan: bool | None = False
+    lan_port: int = 0
     policy: Policy = "all"
+
+    @property
+    def uses_lan(self) -> bool:
+        """To be found there shows an address of ours, which `relay` is against."""
+        return self.lan and self.policy != "relay"
 
 
 @dataclass(slots=True)
@@ -79,12 +98,19 @@ class Node:
         membership = Membership.load(options.home)
         if membership is None:
             raise ConfigError(NO_MESH)
+        if membership.hub is None and not options.uses_lan:
+            membership.close()
+            raise ConfigError(NO_WAY)
         self.options = options
         self.membership = membership
         self.identity = Identity.load(options.home)
         self.conn = secrets.token_bytes(16)
-        self.roster = Roster(self._decide, self._is_connected)
+        self.known = KnownKeys(options.home, membership.mesh)
+        self.roster = Roster(self._decide, self._is_connected, vet=self._vet)
         self.host: Host | None = None
+        self.nearby: Nearby | None = None
+        self._card: str | None = None
+        self._stopped: dict[PeerId, tuple[str, Way, KeyChanged]] = {}
         self.dials = self.failed_dials = 0
         self._hub = _Hub()
         self._first_welcome = asyncio.Event()
@@ -101,15 +127,26 @@ class Node:
         self._servers = ServerWatch(
             lambda: self._hub.servers, self.introducer.health, options.policy
         )
-        self.links = Links(self._dial, self.roster.get)
+        self.links = Links(self._dial, self.roster.get, self._has_lan)
         trust = Trust.parse(options.trust, self.identity.id)
         self.mesh = MeshRouter(self.roster, self.links, trust, state=self.status)
         self.signaling = self._signaling_client()
 
     async def __aenter__(self) -> Self:
+        if self.options.uses_lan:
+            self.nearby = self._open_nearby()
+            try:
+                await self.nearby.open()
+            except BaseException:
+                await self.nearby.close()
+                raise
         await self._tasks.__aenter__()
+        if self.nearby is not None:
+            self._run(self.nearby.run(), "lan")
         if self.signaling is not None:
             self._run(self.signaling.run(), "signaling")
+        else:
+            self._run(self._wait_for_hub(), "home")
         return self
 
     async def __aexit__(
@@ -125,6 +162,9 @@ class Node:
         for task in self._background:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+        if self.nearby is not None:
+            await self.nearby.close()
+        self.known.close()
 
     @property
     def is_connected(self) -> bool:
@@ -136,8 +176,28 @@ class Node:
         return max(0, self._hub.logins - 1)
 
     async def joined(self, timeout_s: float = 10.0) -> None:
-        """Until the mesh's roster is known. PeerUnreachable after the time, or at once
-        what the server said when it refuses us for good."""
+        """Until the mesh's roster is known: the server's, or that of the LAN where it
+        has somebody. PeerUnreachable after the time, or at once what the server said
+        when it refuses us for good; neither when the LAN has somebody."""
+        nearby = self.nearby
+        if self.signaling is None:
+            if nearby is not None:
+                await nearby.looked()
+            return
+        welcomed = asyncio.ensure_future(self._welcomed(timeout_s))
+        looked = asyncio.ensure_future(nearby.looked()) if nearby else welcomed
+        try:
+            await asyncio.wait({welcomed, looked}, return_when=asyncio.FIRST_COMPLETED)
+            if welcomed.done() or nearby is None or not nearby.has_providers:
+                await welcomed
+        except MeshError:
+            if nearby is None or not nearby.has_providers:
+                raise
+        finally:
+            welcomed.cancel()
+            looked.cancel()
+
+    async def _welcomed(self, timeout_s: float) -> None:
         if self.signaling is not None and not self._first_welcome.is_set():
             await self.signaling.wait_connected(timeout_s)
             await self._first_welcome.wait()
@@ -201,6 +261,9 @@ class Node:
             tasks.create_task(self._withdraw())
 
     async def _withdraw(self) -> None:
+        self._card = None
+        if self.nearby is not None:
+            self.nearby.news()
         if self.signaling is not None and self._hub.connected:
             with contextlib.suppress(MeshError):
                 await self.signaling.announce(None)
@@ -225,6 +288,7 @@ class Node:
                 "reason": self._hub.reason,
                 "since": int(self._hub.since),
             },
+            "lan": self.nearby.describe() if self.nearby else None,
             "servers": self._servers.describe(),
             "policy": self.options.policy,
             "tasks": len(asyncio.all_tasks()),
@@ -236,7 +300,28 @@ class Node:
         rows = [self._provider_row(provider) for provider in self.roster.providers]
         if self.host is not None:
             rows += self.host.guest_rows()
-        return rows
+        return rows + self._doubtful_rows()
+
+    def _doubtful_rows(self) -> list[dict[str, Any]]:
+        """Who is not what it seems. Shown, never asked."""
+        common: dict[str, Any] = {"role": None, "direction": "stranger", "models": []}
+        common |= NO_PATH | {"streams": 0}
+        rows = [
+            {
+                "id": str(id),
+                "name": error.name,
+                "found": {way: None},
+                "problem": str(error),
+            }
+            for id, (_, way, error) in self._stopped.items()
+        ]
+        if self.nearby is not None:
+            rows += [
+                {**row, "found": {"lan": None}}
+                for row in self.nearby.doubtful()
+                if row["id"] not in self._stopped
+            ]
+        return [common | row for row in rows]
 
     def _provider_row(self, provider: Provider) -> dict[str, Any]:
         link = self.links.peek(provider.id)
@@ -246,12 +331,18 @@ class Node:
             "role": provider.admission.role.value,
             "direction": "provider",
             "models": [model.name for model in provider.models],
+            "found": {
+                way: int(since) for way, since in self.roster.found(provider.id).items()
+            },
         } | (link.describe() if link else NO_PATH | {"streams": 0})
 
     # Trust
 
     def _decide(self, chain: Sequence[str], id: PeerId) -> Admission:
         return self.membership.decide(chain, id, int(time.time()))
+
+    def _vet(self, admission: Admission) -> None:
+        self.known.vet(admission, self.membership.is_revoked)
 
     def _is_connected(self, id: PeerId) -> bool:
         return self.links.peek(id) is not None
@@ -266,10 +357,11 @@ class Node:
         """Whether the signaling server says that a silent client's connection is gone.
 
         A server that we logged in to during the silence may have been restarted: that
-        it does not know the client then proves nothing.
+        it does not know the client then proves nothing. Nor does it when the client
+        came over the LAN.
         """
         is_old = self._hub.connected and time.time() - self._hub.since > unheard_s
-        if self.signaling is None or not is_old:
+        if self.signaling is None or not is_old or path.is_lan:
             return False
         try:
             await self.introducer.knock(path, self.signaling.send)
@@ -279,18 +371,80 @@ class Node:
             log.debug("nobody could be asked after a client: %s", error)
         return False
 
+    def _has_lan(self, provider: Provider) -> bool:
+        return self.nearby is not None and self.nearby.knows(provider.announcement)
+
     async def _dial(self, provider: Provider) -> Introduced:
-        if self.signaling is None:
-            raise PeerUnreachable("This node has no way to reach others yet.")
         self.dials += 1
         try:
-            if not self.signaling.is_connected:
-                await self.signaling.wait_connected(AWAY_S)
-            send = self.signaling.send
-            return await self.introducer.dial(provider.announcement, send)
+            return await self._reach(provider)
         except MeshError:
             self.failed_dials += 1
             raise
+
+    async def _reach(self, provider: Provider) -> Introduced:
+        """Over the LAN where it is there, else by the signaling server."""
+        target, nearby = provider.announcement, self.nearby
+        way = nearby.way(target) if nearby is not None else None
+        if way is not None and nearby is not None:
+            limit_s = LAN_S if self.signaling is not None else None
+            try:
+                async with asyncio.timeout(limit_s):
+                    return await self.introducer.dial(target, way, is_lan=True)
+            except (PeerUnreachable, TimeoutError) as error:
+                nearby.doubt(provider.id)
+                log.info("%s was not reached on the LAN: %s", provider.name, error)
+                if limit_s is None:
+                    raise
+        if self.signaling is None:
+            raise PeerUnreachable(f"{provider.name} is not on this LAN now.")
+        if not self.signaling.is_connected:
+            await self.signaling.wait_connected(AWAY_S)
+        return await self.introducer.dial(target, self.signaling.send)
+
+    def _open_nearby(self) -> Nearby:
+        ties = Ties(
+            identity=self.identity,
+            membership=self.membership,
+            introducer=self.introducer,
+            card=lambda: self._card,
+            on_card=self._on_lan_card,
+            on_left=self._on_lan_left,
+            on_news=self._on_lan_news,
+            names=lambda: self.known.names,
+        )
+        serves = self.options.serves_lan
+        if serves is None:
+            serves = self.membership.is_owner(self.identity.id)
+        return Nearby(
+            ties,
+            serves=serves,
+            places=[Place(host, port) for host, port in self.options.peers],
+            port=self.options.lan_port,
+        )
+
+    def _on_lan_card(self, token: str) -> None:
+        self._put(token, "lan")
+        self.links.on_roster()
+
+    def _on_lan_left(self, id: PeerId) -> None:
+        self.links.on_roster([id] if self.roster.remove(id, "lan") else ())
+
+    def _on_lan_news(self) -> None:
+        self._recheck()
+        self._announce_soon()
+
+    async def _wait_for_hub(self) -> None:
+        """`meshllm init LINK`, or an owner's node on the LAN, may attach the mesh to a
+        server while we run."""
+        client = None
+        while client is None:
+            await asyncio.sleep(HOME_S)
+            client = self._signaling_client()
+        self.signaling = client
+        log.info("the mesh has a signaling server now: %s", self.membership.hub)
+        self._run(client.run(), "signaling")
+        self._announce_soon()
 
     def _signaling_client(self) -> SignalingClient | None:
         if self.membership.hub is None or self.membership.hub_key is None:
@@ -335,13 +489,38 @@ class Node:
 
     def _on_roster(self, joined: Sequence[str], left: Sequence[PeerId]) -> None:
         for id in left:
-            self.roster.remove(id)
+            self._stopped.pop(id, None)
+        gone = [id for id in left if self.roster.remove(id)]
         for token in joined:
             try:
-                self.roster.put(token)
+                self._put(token, "hub")
             except MeshError as error:
                 log.warning("an announcement was refused: %s", error)
-        self.links.on_roster(left)
+        self.links.on_roster(gone)
+
+    def _put(self, token: str, way: Way) -> Provider | None:
+        """KeyChanged is remembered until a person has said which key it is."""
+        try:
+            provider = self.roster.put(token, way)
+        except KeyChanged as error:
+            if not self._stopped:
+                self._run(self._wait_for_word(), "stopped")
+            self._stopped[error.id] = token, way, error
+            raise
+        if provider is not None:
+            self._stopped.pop(provider.id, None)
+        return provider
+
+    async def _wait_for_word(self) -> None:
+        while self._stopped:
+            await asyncio.sleep(HOME_S)
+            for id, (token, way, _) in list(self._stopped.items()):
+                try:
+                    self._put(token, way)
+                except KeyChanged:
+                    continue
+                except MeshError:  # it may not share any more
+                    self._stopped.pop(id, None)
 
     def _on_left(self, conn: bytes) -> None:
         if self.host is not None:
@@ -349,7 +528,7 @@ class Node:
 
     def _on_signal(self, sender: PeerId, conn: bytes, sealed: bytes) -> None:
         assert self.signaling is not None
-        self.introducer.receive(sender, conn, sealed, self.signaling.send)
+        self.introducer.receive(sender, sealed, self.signaling.send)
 
     def _on_statement(self, token: str) -> None:
         self._learn("statement", self.membership.newer_statement, token)
@@ -398,8 +577,6 @@ class Node:
 
     async def _announce(self) -> None:
         assert self.host is not None
-        if self.signaling is None:
-            return
         announcement = Announcement(
             mesh=self.membership.mesh,
             id=self.identity.id,
@@ -412,12 +589,17 @@ class Node:
             chain=tuple(self.membership.chain),
             ts=int(time.time()),
         )
+        card = announcement.sign(self.identity.signing)
         try:
-            await self.signaling.announce(announcement.sign(self.identity.signing))
+            if self.signaling is not None:
+                await self.signaling.announce(card)
         except NotAllowed:
             raise
         except MeshError as error:
             log.warning("not announced yet: %s", error)
+        self._card = card
+        if self.nearby is not None:
+            self.nearby.news()
 
     # Inside
 

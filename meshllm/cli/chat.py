@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Any
 
 import click
 
 from meshllm.cli.answers import check_prompt, read_stdin, show_answer
 from meshllm.cli.common import Common, command, pass_common
+from meshllm.cli.lan import lan_options, read_lan
 from meshllm.cli.running import open_node, run
 from meshllm.errors import MeshError
 
@@ -32,27 +34,36 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 @command("chat")
 @click.argument("model", required=False, shell_complete=_models)
 @click.argument("prompt", required=False)
-@click.option("--no-lan", is_flag=True, help="Use no provider of the local network.")
+@lan_options("Use no provider of the local network.")
 @pass_common
-def chat(common: Common, model: str | None, prompt: str | None, no_lan: bool) -> None:
+def chat(
+    common: Common,
+    model: str | None,
+    prompt: str | None,
+    no_lan: bool,
+    peers: tuple[tuple[str, int], ...],
+) -> None:
     """Talk to a model of the mesh.
 
     Without MODEL to the first there is; without PROMPT as a conversation. A PROMPT of
     `-` is read from stdin. `meshllm run` is the same.
     """
+    lan = read_lan(no_lan, peers)
     if model == "-" and prompt is None:
         model, prompt = None, "-"
     if prompt is None:
-        _Terminal(common, model, lan=not no_lan).talk()
+        _Terminal(common, model, lan).talk()
         return
     text = read_stdin() if prompt == "-" else check_prompt(prompt)
-    run(_once(common, model, text, lan=not no_lan))
+    run(_once(common, model, text, lan))
 
 
-async def _once(common: Common, model: str | None, prompt: str, *, lan: bool) -> None:
+async def _once(
+    common: Common, model: str | None, prompt: str, lan: dict[str, Any]
+) -> None:
     from meshllm.conversation import Conversation, pick_model
 
-    async with open_node(common, lan=lan) as node:
+    async with open_node(common, **lan) as node:
         wanted = pick_model(node.mesh.models(), model)
         await show_answer(common, Conversation(node.mesh, wanted), prompt)
 
@@ -61,7 +72,7 @@ class _Terminal:
     """Reads prompts in the main thread, where Ctrl-C arrives and readline works; the
     node lives in the event loop of another."""
 
-    def __init__(self, common: Common, model: str | None, *, lan: bool) -> None:
+    def __init__(self, common: Common, model: str | None, lan: dict[str, Any]) -> None:
         self._common = common
         self._model = model
         self._lan = lan
@@ -71,7 +82,7 @@ class _Terminal:
         """Until /quit, Ctrl-D, or Ctrl-C twice."""
         from meshllm.cli.background import Background
 
-        self._loop = Background(open_node(self._common, lan=self._lan))
+        self._loop = Background(open_node(self._common, **self._lan))
         with self._loop as node:
             from meshllm.conversation import Conversation, pick_model
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshllm.cli.common import PORT, Common, not_yet, pass_common, serving_command
+from meshllm.cli.common import PORT, Common, pass_common, serving_command
+from meshllm.cli.lan import lan_options, read_lan
 from meshllm.cli.running import Signals, read_policy, run, serving_node
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--origin", multiple=True, metavar="O", help="Let pages of this origin in."
 )
-@click.option("--no-lan", is_flag=True, help="Use no provider of the local network.")
-@click.option("--peer", multiple=True, metavar="ADDRESS", help="Not yet.")
+@lan_options("Use no provider of the local network.")
 @click.option("--relay-only", is_flag=True, help="Hide our addresses behind a relay.")
 @click.option("--direct-only", is_flag=True, help="Use no relay.")
 @click.option(
@@ -65,7 +65,7 @@ def gateway(common: Common, /, **given: Any) -> None:
 async def _gateway(
     common: Common,
     *,
-    peer: tuple[str, ...],
+    peers: tuple[tuple[str, int], ...],
     no_lan: bool,
     relay_only: bool,
     direct_only: bool,
@@ -75,8 +75,6 @@ async def _gateway(
     from meshllm.facts import of_node
     from meshllm.gateway import Gateway, read_options
 
-    if peer:
-        raise not_yet("--peer")
     options = read_options(**listen)
     facts: dict[str, Any] = {"url": None}
     async with (
@@ -85,7 +83,8 @@ async def _gateway(
             common,
             "gateway",
             facts,
-            lan=not no_lan,
+            **read_lan(no_lan, peers, relay_only=relay_only),
+            serves_lan=None,
             policy=read_policy(relay_only, direct_only),
             trust=trust,
         ) as node,

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from meshllm.control import Running
     from meshllm.routing.seam import Listed
 
-HEADS = ("peer", "id", "role", "is a", "path", "via", "rtt", "since", "models")
+HEADS = (
+    *("peer", "id", "role", "is a", "path", "via", "rtt", "since", "models", "found"),
+)
 SIDES = ("local", "remote")
 NOTHING_RUNS = (
     "Nothing of this node runs in {home}. Start `meshllm share` or `meshllm gateway`."
@@ -120,8 +122,10 @@ def _process(one: dict[str, Any]) -> str:
 
 
 def _server_line(node: dict[str, Any]) -> str:
+    lans = [address for one in node["running"] for address in _lan_addresses(one)]
+    lan = f"this LAN at {', '.join(lans)}" if lans else "this LAN"
     if node["hub"] is None:
-        return "none: this mesh lives on this LAN"
+        return f"none: this mesh lives on {lan}"
     states = [one["signaling"] for one in node["running"] if one.get("signaling")]
     if not states:
         return str(node["hub"])
@@ -130,6 +134,11 @@ def _server_line(node: dict[str, Any]) -> str:
         return f"{node['hub']}  connected for {since}"
     why = next(state["reason"] for state in states if not state["connected"])
     return f"{node['hub']}  not connected: {why or 'connecting'}"
+
+
+def _lan_addresses(running: dict[str, Any]) -> list[str]:
+    """Where others of the LAN reach this process."""
+    return list((running.get("lan") or {}).get("addresses", ()))
 
 
 def _offer_line(running: Sequence[dict[str, Any]]) -> str:
@@ -153,12 +162,20 @@ def _day(until: int) -> str:
 
 
 @command("peers")
+@click.option(
+    "--forget",
+    metavar="NAME",
+    help="The key of this provider has changed, and its owner says that is right.",
+)
 @pass_common
-def peers(common: Common) -> None:
+def peers(common: Common, forget: str | None) -> None:
     """List the peers this node sees, with the path to each.
 
     Asks the `share` and `gateway` that run in this home.
     """
+    if forget is not None:
+        _forget(common, forget)
+        return
     answers = run(_ask_all(common.home, "/peers"))
     if not answers:
         raise _nothing_runs(common.home)
@@ -176,6 +193,26 @@ def peers(common: Common) -> None:
         common.hint("meshllm invite")
         return
     print_table(HEADS, [_peer_row(row) for row in shown])
+    for row in shown:
+        if row.get("problem"):
+            common.note(f"{row['name']}: {row['problem']}")
+
+
+def _forget(common: Common, name: str) -> None:
+    from meshllm.joining import loaded
+    from meshllm.known import KnownKeys
+
+    membership = loaded(common.home)
+    known = KnownKeys(common.home, membership.mesh)
+    try:
+        was_known = known.forget(name)
+    finally:
+        known.close()
+        membership.close()
+    if not was_known:
+        raise MeshError(f"No provider called {name!r} was ever seen here.")
+    text = f"The key of {name!r} is forgotten; the next one that comes is taken."
+    common.tell(text, {"forgot": name})
 
 
 def _nothing_runs(home: Path) -> MeshError:
@@ -207,19 +244,34 @@ def _for_people(rows: Sequence[dict[str, Any]], me: str) -> list[dict[str, Any]]
 
 
 def _peer_row(row: dict[str, Any]) -> tuple[str, ...]:
-    path, rtt, since = row.get("path"), row.get("rtt_ms"), row.get("since")
+    rtt, since = row.get("rtt_ms"), row.get("since")
     pair = row.get("candidates") or {}
     kinds = [str(pair[side]).partition(" ")[0] for side in SIDES if pair.get(side)]
     return (
         row["name"],
-        row["id"][:8],
-        row["role"],
+        (row["id"] or "")[:8],
+        row["role"] or "",
         row["direction"],
-        "none" if path is None else "relay" if row["relay"] else "direct",
+        _path(row),
         "-".join(kinds),
         "" if rtt is None else f"{rtt:.0f} ms",
         "" if since is None else span(time.time() - since),
         ", ".join(row["models"]),
+        _found(row),
+    )
+
+
+def _path(row: dict[str, Any]) -> str:
+    if row["path"] in (None, "lan"):
+        return row["path"] or "none"
+    return "relay" if row["relay"] else "direct"
+
+
+def _found(row: dict[str, Any]) -> str:
+    """By which ways, and for how long."""
+    return ", ".join(
+        way if since is None else f"{way} {span(time.time() - since)}"
+        for way, since in row.get("found", {}).items()
     )
 
 

@@ -110,7 +110,9 @@ async def open_node(common: Common, **options: Any) -> AsyncIterator[Node]:
 
     with logging_on(common):
         async with Node(NodeOptions(common.home, **options)) as node:
-            async with shown(lambda: f"Connecting to {node.membership.hub} …"):
+            hub = node.membership.hub
+            text = f"Connecting to {hub} …" if hub else "Looking around on the LAN …"
+            async with shown(lambda: text):
                 await node.joined()
             yield node
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshllm.cli.common import PORT, Common, not_yet, pass_common, serving_command
+from meshllm.cli.common import PORT, Common, pass_common, serving_command
+from meshllm.cli.lan import lan_options, read_lan
 from meshllm.cli.progress import Download
 from meshllm.cli.running import Signals, read_policy, run, serving_node
 
@@ -63,8 +64,14 @@ NO_MODEL = {
     metavar="PORT",
     help="Serve /health, /ready and /metrics here.",
 )
-@click.option("--no-lan", is_flag=True, help="Do not offer them to the local network.")
-@click.option("--peer", multiple=True, metavar="ADDRESS", help="Not yet.")
+@lan_options("Do not offer them to the local network.")
+@click.option(
+    "--lan-port",
+    type=PORT,
+    default=0,
+    metavar="PORT",
+    help="Be found by others' --peer here. Default: a free one.",
+)
 @click.option("--relay-only", is_flag=True, help="Hide our addresses behind a relay.")
 @click.option("--direct-only", is_flag=True, help="Use no relay.")
 @pass_common
@@ -87,7 +94,8 @@ async def _share(
     queue: int,
     health_port: int | None,
     no_lan: bool,
-    peer: tuple[str, ...],
+    peers: tuple[tuple[str, int], ...],
+    lan_port: int,
     relay_only: bool,
     direct_only: bool,
 ) -> None:
@@ -96,8 +104,6 @@ async def _share(
     from meshllm.metrics import Metrics
     from meshllm.probes import probe_port
 
-    if peer:
-        raise not_yet("--peer")
     files = [Path(name) for name in models if name.lower().endswith(".gguf")]
     async with AsyncExitStack() as stack:
         signals = await stack.enter_async_context(Signals())
@@ -106,7 +112,9 @@ async def _share(
                 common,
                 "share",
                 {},
-                lan=not no_lan,
+                **read_lan(no_lan, peers, relay_only=relay_only),
+                serves_lan=True,
+                lan_port=lan_port,
                 policy=read_policy(relay_only, direct_only),
             )
         )
@@ -148,11 +156,13 @@ def _say_ready(common: Common, node: Node, host: Host, health: str | None) -> No
     if not names:
         common.note(NO_MODEL.get(kind, "There is no model to share.").format(url=url))
     urls = [one for one in (node.membership.hub, health) if one]
+    lan = node.nearby.describe()["addresses"] if node.nearby else []
     common.event(
         "ready",
-        f"ready {' '.join(urls) or 'on this LAN'}",
+        f"ready {' '.join(urls) or _on_lan(lan)}",
         url=urls[0] if urls else None,
         health=health,
+        lan=lan,
         backend=kind,
         backend_url=url,
         models=names,
@@ -169,6 +179,11 @@ def _say_ready(common: Common, node: Node, host: Host, health: str | None) -> No
         "meshllm invite       # a link for somebody who may use them",
         "meshllm gateway      # use them here, as Ollama and OpenAI",
     )
+
+
+def _on_lan(addresses: list[str]) -> str:
+    """One of them, for `--peer`."""
+    return f"on this LAN at {addresses[0]}" if addresses else "on this LAN"
 
 
 def _where(kind: str, url: str) -> str:

@@ -21,6 +21,7 @@ from meshllm.doctor.here import (
     global_ipv6,
 )
 from meshllm.doctor.hub import Hub
+from meshllm.doctor.lan import check_lan
 from meshllm.doctor.servers import Servers
 from meshllm.doctor.trials import try_provider
 from meshllm.errors import MeshError
@@ -80,6 +81,8 @@ class Examination:
         if hub is None:
             text = "none: this mesh lives on this LAN; `meshllm init LINK` attaches it"
             self._report(skipped("signaling", text))
+            with self._looking_at("the LAN"):
+                self._report(await check_lan())
             return
         if await self._reach(str(hub)):
             await self._visit(machine)
@@ -97,7 +100,8 @@ class Examination:
     async def _visit(self, machine: Machine) -> None:
         """What a login opens: the servers to ask, and the providers."""
         clock = asyncio.get_running_loop().time
-        async with Node(NodeOptions(self._home)) as node:
+        # Without the LAN: what is looked at is the way that the server shows.
+        async with Node(NodeOptions(self._home, lan=False)) as node:
             assert node.signaling is not None
             try:
                 with self._looking_at("the login"):

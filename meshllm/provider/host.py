@@ -127,4 +127,5 @@ def _row(guest: Guest) -> dict[str, Any]:
         "role": guest.admission.role.value,
         "direction": "client",
         "models": [],
+        "found": {},  # it found us
     } | guest.link.describe()

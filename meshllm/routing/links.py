@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,20 +30,29 @@ log = logging.getLogger(__name__)
 # Longer than the 2 s between two pings, and than SCTP's first repetition after 1 s.
 DOUBT_S = 3.0
 ATTEMPT_S = 10.0  # from nothing to a session, or to the reason why there is none
+MOVE_S = 15.0  # until the next try to move a session to the LAN
 FAILED_S = 10.0  # a provider that could not be reached comes last for so long
 
 
 class Links:
-    """`dial` makes a path; `find` is the roster."""
+    """`dial` makes a path; `find` is the roster. `has_lan`: whether the LAN has a way
+    to a provider, which new questions shall take."""
 
-    def __init__(self, dial: Dial, find: Find) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        find: Find,
+        has_lan: Callable[[Provider], bool] = lambda provider: False,
+    ) -> None:
         self._dial = dial
         self._find = find
+        self._has_lan = has_lan
         self._held: dict[PeerId, Held] = {}
         self._replaced: set[Held] = set()  # answers of theirs may still come
         self._dialling: dict[tuple[PeerId, bytes], asyncio.Task[Link]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_at: dict[PeerId, float] = {}
+        self._move_at: dict[PeerId, float] = {}
 
     async def get(self, provider: Provider) -> Link:
         """A session that is up. PeerUnreachable or NotAllowed: why there is none.
@@ -69,10 +78,13 @@ class Links:
             raise PeerGone(f"{provider.name} has left the mesh.") from None
 
     def warm(self, provider: Provider) -> Link | None:
-        """The session with this very process, if there is one."""
+        """The session with this very process, if there is one. Where the LAN has a way
+        to it by now, it moves there, with all that runs in it."""
         held = self._held.get(provider.id)
         if held is None or held.link.is_closed or not is_same(held.provider, provider):
             return None
+        if self._has_lan(provider):
+            self._prefer_lan(held.link, provider)
         return held.link
 
     @property
@@ -118,6 +130,26 @@ class Links:
         for held in self._all():
             if held.doubt is None and not self._is_listed(held):
                 held.doubt = self._run(self._doubt(held))
+
+    def _prefer_lan(self, link: Link, provider: Provider) -> None:
+        now = asyncio.get_running_loop().time()
+        is_there = link.wire is None or link.wire.carrier.kind == "lan"
+        if is_there or not link.is_active or now < self._move_at.get(provider.id, now):
+            return
+        self._move_at[provider.id] = now + MOVE_S
+        self._run(self._move(link, provider))
+
+    async def _move(self, link: Link, provider: Provider) -> None:
+        try:
+            introduced = await self._dial(provider)
+            if introduced.is_lan and link.is_active:
+                await link.start(introduced.wire)
+                self._move_at.pop(provider.id, None)
+                log.info("the session with %s is on the LAN now", provider.name)
+            else:
+                introduced.wire.close("no better than the path there is")
+        except MeshError as error:
+            log.info("the session with %s did not move: %s", provider.name, error)
 
     async def close(self) -> None:
         tasks = [*self._dialling.values(), *self._tasks]

@@ -1,13 +1,16 @@
 """Who is there: providers whose announcements were verified, and what they offer.
 
-Pure but for `decide`, which knows the mesh's newest statement and revocations.
+The signaling server may list one, the LAN, or both: each way says for itself who is
+there. Pure but for the clock, and for `decide` and `vet`, which know the mesh.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from meshllm.dialects import Model
 from meshllm.dialects.lists import full_name
@@ -19,6 +22,10 @@ from meshllm.trust.keys import PeerId, read_peer_id
 
 PROVIDERS_MAX = 256
 NAMES_MAX = 4_096
+
+Way: TypeAlias = Literal["hub", "lan"]
+"""How a provider was found: listed by the signaling server, or on the LAN (also where a
+person named its address)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +83,29 @@ def _peer_id(word: str) -> PeerId:
         ) from None
 
 
+def no_more(admission: Admission) -> None:
+    """Nothing to object to."""
+
+
 class Roster:
-    """Announcements by provider; an older one never replaces a newer."""
+    """Announcements by provider; an older one never replaces a newer. `vet` may object,
+    by NotAllowed, to who is admitted."""
 
     def __init__(
         self,
         decide: Callable[[Sequence[str], PeerId], Admission],
         is_connected: Callable[[PeerId], bool],
+        *,
+        vet: Callable[[Admission], None] = no_more,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._decide = decide
         self._is_connected = is_connected
+        self._vet = vet
+        self._clock = clock
         self._providers: dict[PeerId, Provider] = {}
-        self._unlisted: set[PeerId] = set()
+        self._ways: dict[PeerId, dict[Way, float]] = {}
+        self._unlisted: set[PeerId] = set()  # by the server, but connected with us
         self._names: OrderedDict[str, None] = OrderedDict()  # of models seen, by age
 
     @property
@@ -102,7 +120,11 @@ class Roster:
         now: its machine is off, or its model server is."""
         return full_name(model).lower() in self._names
 
-    def put(self, token: str) -> Provider | None:
+    def found(self, id: PeerId) -> Mapping[Way, float]:
+        """The ways it is found by now, and since when."""
+        return self._ways.get(id, {})
+
+    def put(self, token: str, way: Way = "hub") -> Provider | None:
         """None when the one we have is newer. MeshError: it does not hold."""
         announcement = Announcement.read(token)
         admission = self._decide(announcement.chain, announcement.id)
@@ -110,17 +132,26 @@ class Roster:
             raise NotAllowed("an announcement for another mesh")
         if admission.role is Role.GUEST:
             raise NotAllowed(f"{admission.name} may use models, not share any.")
+        self._vet(admission)
         known = self._providers.get(announcement.id)
         if known and known.announcement.ts > announcement.ts:
+            if known.announcement.conn == announcement.conn:
+                self._note(announcement.id, way)
             return None
         if known is None and len(self._providers) >= PROVIDERS_MAX:
             raise NotAllowed(f"More than {PROVIDERS_MAX} providers in this mesh.")
         models = tuple(_model(card) for card in announcement.models)
         provider = Provider(announcement, admission, models)
         self._providers[provider.id] = provider
-        self._unlisted.discard(provider.id)
+        if known and known.announcement.conn != announcement.conn:
+            self._ways.pop(provider.id, None)  # of a process that is no more
+        self._note(provider.id, way)
         self._remember(models)
         return provider
+
+    def _note(self, id: PeerId, way: Way) -> None:
+        self._ways.setdefault(id, {}).setdefault(way, self._clock())
+        self._unlisted.discard(id)
 
     def _remember(self, models: Iterable[Model]) -> None:
         for model in models:
@@ -130,15 +161,26 @@ class Roster:
         while len(self._names) > NAMES_MAX:
             self._names.popitem(last=False)
 
-    def remove(self, id: PeerId) -> None:
-        self._providers.pop(id, None)
+    def remove(self, id: PeerId, way: Way = "hub") -> bool:
+        """This way does not find it any more. True when none does."""
+        ways = self._ways.get(id, {})
+        ways.pop(way, None)
+        if ways:
+            return False
+        self._ways.pop(id, None)
         self._unlisted.discard(id)
+        return self._providers.pop(id, None) is not None
 
     def begin_again(self) -> None:
-        """A new list will be put. A signaling server that was restarted may not know
+        """The signaling server will put a new list. One that was restarted may not know
         everybody yet: whoever we are connected with stays until that ends."""
-        self._unlisted = {id for id in self._providers if self._is_connected(id)}
-        self._providers = {id: self._providers[id] for id in self._unlisted}
+        for id in list(self._providers):
+            ways = self._ways.setdefault(id, {})
+            ways.pop("hub", None)
+            if not ways and self._is_connected(id):
+                self._unlisted.add(id)
+            elif not ways:
+                self.remove(id)
 
     def _is_there(self, id: PeerId) -> bool:
         return id not in self._unlisted or self._is_connected(id)

@@ -53,6 +53,12 @@ class Machine:
             return [LOOPBACK]
         return list(self.usable[:HOSTS_MAX])
 
+    def lan_hosts(self, remote: Sequence[Candidate] | None) -> list[str]:
+        """The same for a peer that the LAN introduced. What the Internet routes to is
+        left out, so that the path stays on the LAN, unless there is nothing else."""
+        hosts = self.hosts(remote)
+        return [host for host in hosts if is_lan(host)] or hosts
+
     def is_here(self, remote: Sequence[Candidate]) -> bool:
         """Whether the peer claims no address but ours."""
         return bool(remote) and all(
@@ -83,7 +89,7 @@ def machine_of(found: Iterable[tuple[str, str]]) -> Machine:
     return choose(
         found,
         is_forced=is_forced(),
-        named=os.environ.get(INTERFACES_ENV, "").replace(" ", "").split(","),
+        named=_named(),
         ways_out=[way for host in FAR_AWAY if (way := _source(host)) is not None],
     )
 
@@ -96,6 +102,10 @@ def read_interfaces() -> list[tuple[str, str]]:
         for ip in adapter.ips
         if isinstance(ip.ip, str) or ip.ip[2] == 0  # no fe80::1%eth0
     ]
+
+
+def _named() -> list[str]:
+    return os.environ.get(INTERFACES_ENV, "").replace(" ", "").split(",")
 
 
 def is_forced() -> bool:
@@ -151,17 +161,22 @@ def read_lan() -> tuple[LanAddress, ...]:
         for adapter in ifaddr.get_adapters()
         for ip in adapter.ips
     ]
-    return choose_lan(found, is_forced=os.environ.get(LOOPBACK_ENV) == "1")
+    return choose_lan(found, is_forced=is_forced(), named=_named())
 
 
 def choose_lan(
-    found: Iterable[LanAddress], *, is_forced: bool
+    found: Iterable[LanAddress], *, is_forced: bool, named: Collection[str] = ()
 ) -> tuple[LanAddress, ...]:
-    """Private and link-local addresses; only 127.0.0.1 when loopback `is_forced`."""
+    """Private and link-local addresses, those of VPNs and containers only when `named`
+    or when there are no others; only 127.0.0.1 when loopback `is_forced`."""
     if is_forced:
         return tuple(one for one in found if one.host == LOOPBACK)
     usable = [one for one in found if is_lan(one.host)]
-    real = [one for one in usable if not one.interface.startswith(VIRTUAL)]
+    real = [
+        one
+        for one in usable
+        if one.interface in named or not one.interface.startswith(VIRTUAL)
+    ]
     return tuple(sorted(real or usable, key=lambda one: (one.interface, one.host)))
 
 

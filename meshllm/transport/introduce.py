@@ -64,6 +64,8 @@ class Introduced:
     admission: Admission
     path: bytes
     offer: tuple[Offer, bytes] | None = None
+    is_lan: bool = False
+    """Found and asked on the LAN: the signaling server may know nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,17 @@ class Introducer:
         self._closing: set[asyncio.Task[None]] = set()
         self._pending: Counter[PeerId] = Counter()
 
-    async def dial(self, target: Announcement, deliver: Deliver) -> Introduced:
-        """A proven wire to this provider. PeerUnreachable or NotAllowed, with why."""
+    async def dial(
+        self, target: Announcement, deliver: Deliver, *, is_lan: bool = False
+    ) -> Introduced:
+        """A proven wire to this provider. PeerUnreachable or NotAllowed, with why.
+        On the LAN no server is asked for addresses: none would lead there."""
         until = asyncio.get_running_loop().time() + CONNECT_S
         peer = await Peer.offer(
-            self._servers(), policy=self._policy, health=self.health
+            () if is_lan else self._servers(),
+            policy=self._policy,
+            health=self.health,
+            is_lan=is_lan,
         )
         work = self._introduce(peer, target, deliver)
         return await self._in_time(until, peer, target.id, work)
@@ -173,7 +181,7 @@ class Introducer:
             await peer.opened(CONNECT_S)
         said = Exchanged(offer, offer_digest, answer, answer_digest)
         wire = await prove(peer, self._identity, said, nonce)
-        return Introduced(wire, admission, path)
+        return Introduced(wire, admission, path, is_lan=peer.is_lan)
 
     async def _ask(
         self, path: bytes, target: Announcement, sealed: bytes, deliver: Deliver
@@ -190,10 +198,20 @@ class Introducer:
         return answer, digest
 
     def receive(
-        self, sender: PeerId, conn: bytes, sealed: bytes, deliver: Deliver
-    ) -> None:
-        """An envelope came. Strangers' rubbish is logged and dropped, never raised."""
+        self,
+        sender: PeerId | None,
+        sealed: bytes,
+        deliver: Deliver,
+        *,
+        is_lan: bool = False,
+    ) -> asyncio.Task[None] | None:
+        """An envelope came. Strangers' rubbish is logged and dropped, never raised.
+
+        `sender` as the signaling server says, None where nobody does. An offer is
+        answered in the task that is returned.
+        """
         now = int(time.time())
+        who = short(sender) if sender else "the LAN"
         try:
             signal, digest = open_envelope(
                 sealed,
@@ -203,8 +221,8 @@ class Introducer:
                 now=now,
             )
         except MeshError as error:
-            log.warning("an envelope from %s was refused: %s", short(sender), error)
-            return
+            log.warning("an envelope from %s was refused: %s", who, error)
+            return None
         match signal:
             case Answer() | Refusal():
                 self._on_reply(signal, digest)
@@ -213,11 +231,13 @@ class Introducer:
             case Offer():
                 inflow = self._expect(signal.path, signal.sender, digest)
                 task = asyncio.create_task(
-                    self._on_offer(signal, digest, inflow, deliver),
-                    name=f"answer {short(sender)}",
+                    self._on_offer(signal, digest, inflow, deliver, is_lan),
+                    name=f"answer {short(signal.sender)}",
                 )
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
+                return task
+        return None
 
     async def close(self) -> None:
         tasks = [*self._answering, *self._telling_tasks]
@@ -236,7 +256,12 @@ class Introducer:
             waiting.set_exception(NotAllowed(reply.text, reply.code))
 
     async def _on_offer(
-        self, offer: Offer, digest: bytes, inflow: Inflow, deliver: Deliver
+        self,
+        offer: Offer,
+        digest: bytes,
+        inflow: Inflow,
+        deliver: Deliver,
+        is_lan: bool,
     ) -> None:
         who = short(offer.sender)
         try:
@@ -251,7 +276,9 @@ class Introducer:
             return
         self._pending[offer.sender] += 1
         try:
-            introduced = await self._answer(offer, digest, admission, inflow, deliver)
+            introduced = await self._answer(
+                offer, digest, admission, inflow, deliver, is_lan
+            )
         except MeshError as error:
             log.warning("no path to %s: %s", who, error)
         else:
@@ -284,13 +311,15 @@ class Introducer:
         admission: Admission,
         inflow: Inflow,
         deliver: Deliver,
+        is_lan: bool,
     ) -> Introduced:
         until = asyncio.get_running_loop().time() + CONNECT_S
         peer = await Peer.answer(
             offer.description,
-            self._servers(),
+            () if is_lan else self._servers(),
             policy=self._policy,
             health=self.health,
+            is_lan=is_lan,
         )
         work = self._reply(peer, offer, digest, admission, inflow, deliver)
         return await self._in_time(until, peer, offer.sender, work)
@@ -324,7 +353,7 @@ class Introducer:
             await peer.opened(CONNECT_S)
         said = Exchanged(offer, digest, answer, answer_digest)
         wire = await prove(peer, self._identity, said, None)
-        return Introduced(wire, admission, offer.path, (offer, digest))
+        return Introduced(wire, admission, offer.path, (offer, digest), peer.is_lan)
 
     @asynccontextmanager
     async def _telling(

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,13 +38,14 @@ log = logging.getLogger(__name__)
 
 SERVICE: Final = "_meshllm._tcp.local."
 VERSION: Final = "1"
+PROBE_PORT: Final = 9  # "discard": nothing is there
 TTL_S: Final = 120
 TEXT_MAX: Final = 256  # bytes of a TXT record; ours has some 90
 HOSTS_MAX: Final = 8
 NAMES_PER_PACKET: Final = 32
 # zeroconf keeps up to 10,000 records of whoever; we need none for longer than a packet.
 RECORDS_MAX: Final = 1_000
-ASK_S: Final = (0.0, 0.3, 1.0, 3.0)  # after a start; answers come 20-120 ms later
+ASK_S: Final = (0.0, 0.1, 0.5, 1.5)  # after a start; answers come 20-120 ms later
 # Class IN, type PTR; the flags of a query (RFC 1035 §3.2, §4.1.1).
 _PTR, _SRV, _TXT, _IN, _QUERY = 12, 33, 16, 1, 0
 _NAME = re.compile(r"[A-Za-z0-9-]{1,63}")
@@ -78,6 +79,10 @@ class Multicast:
         self._info: ServiceInfo | None = None
         self._sending: set[asyncio.Future[None]] = set()
 
+    @property
+    def is_announced(self) -> bool:
+        return self._info is not None
+
     async def start(self, addresses: Sequence[LanAddress]) -> None:
         """MeshError, with why, where multicast cannot be used at all."""
         try:
@@ -96,14 +101,30 @@ class Multicast:
         with _logged("the interfaces of multicast did not change"):
             await self._zeroconf.async_update_interfaces(_interfaces(addresses))
 
-    def ask(self) -> None:
-        """Who is there? They answer all at once, and each of its own accord later."""
-        self._send([DNSQuestion(SERVICE, _PTR, _IN)])
+    def ask(self, *, is_hasty: bool = False) -> None:
+        """Who is there? `is_hasty`: they may answer us alone, at once (RFC 6762 §5.4).
+
+        That answer may be lost where several processes listen on one machine; what all
+        can hear is not said twice in a second, so it may be late.
+        """
+        question = DNSQuestion(SERVICE, _PTR, _IN)
+        question.unicast = is_hasty
+        self._send([question])
 
     async def announce(
         self, id: PeerId, port: int, addresses: Sequence[LanAddress]
     ) -> None:
         """From now on, or anew: whoever hears it sees that there is news."""
+        said = {"v": VERSION, "id": id, "port": str(port), "r": secrets.token_hex(4)}
+        await self._say(said, port, addresses)
+
+    async def probe(self, addresses: Sequence[LanAddress]) -> None:
+        """Only to hear it ourselves: nobody takes it for a node."""
+        await self._say({"v": "0"}, PROBE_PORT, addresses)
+
+    async def _say(
+        self, said: Mapping[str, str], port: int, addresses: Sequence[LanAddress]
+    ) -> None:
         if self._zeroconf is None:
             return
         info = ServiceInfo(
@@ -111,12 +132,7 @@ class Multicast:
             f"{self.name}.{SERVICE}",
             port=port,
             parsed_addresses=[one.host for one in addresses[:HOSTS_MAX]],
-            properties={
-                "v": VERSION,
-                "id": id,
-                "port": str(port),
-                "r": secrets.token_hex(4),
-            },
+            properties=dict(said),
             server=f"{self.name}.local.",
             host_ttl=TTL_S,
             other_ttl=TTL_S,
@@ -161,12 +177,12 @@ class Multicast:
     # What was heard
 
     def take(self, zeroconf: Zeroconf, names: Iterable[str]) -> None:
-        """These were in a packet; the cache has all that it said of them."""
-        for name in names:
-            instance = name.removesuffix(f".{SERVICE}")
+        """These instances were in a packet; the cache has all that it said of them."""
+        for instance in names:
             if instance == self.name:
                 self.is_heard = True
                 continue
+            name = f"{instance}.{SERVICE}"
             info = ServiceInfo(SERVICE, name)
             if not info.load_from_cache(zeroconf):
                 # Others' responders may leave parts out: then they come when asked.
@@ -175,7 +191,7 @@ class Multicast:
                 self._on_hint(hint)
 
     def goodbye(self, name: str) -> None:
-        self._on_goodbye(name.removesuffix(f".{SERVICE}"))
+        self._on_goodbye(name)
 
 
 class _Listener(RecordUpdateListener):
@@ -194,7 +210,7 @@ class _Listener(RecordUpdateListener):
         self._zeroconf = zc
         self._records += len(records)
         for update in records:
-            name = _instance(update.new)
+            name = read_instance(update.new)
             is_end = update.new.is_expired(now)
             if name is None or (is_end and not isinstance(update.new, DNSPointer)):
                 continue
@@ -222,7 +238,7 @@ class _Listener(RecordUpdateListener):
 def read_hint(instance: str, info: ServiceInfo) -> Hint | None:
     """None for whatever is not exactly an announcement of ours."""
     text = info.text or b""
-    if len(text) > TEXT_MAX or not _NAME.fullmatch(instance):
+    if len(text) > TEXT_MAX:
         return None
     said = info.decoded_properties
     port, salt = said.get("port"), said.get("r")
@@ -243,15 +259,17 @@ def read_hint(instance: str, info: ServiceInfo) -> Hint | None:
     return Hint(instance, id, hosts[:HOSTS_MAX], info.port, salt) if hosts else None
 
 
-def _instance(record: DNSRecord) -> str | None:
-    """The service instance that a record is about, if it is one of ours."""
+def read_instance(record: DNSRecord) -> str | None:
+    """The instance that a record is about, if it has a name as ours have."""
     if isinstance(record, DNSPointer):
         name = record.alias if record.name.lower() == SERVICE else ""
     elif isinstance(record, DNSService | DNSText):
         name = record.name
     else:
         return None
-    return name if name.endswith(f".{SERVICE}") else None
+    instance, dot, service = name.partition(".")
+    is_ours = dot and service == SERVICE and _NAME.fullmatch(instance)
+    return instance if is_ours else None
 
 
 def _open(addresses: Sequence[LanAddress]) -> AsyncZeroconf:

@@ -42,6 +42,7 @@ class LanServer:
 
     def __init__(self, routes: Mapping[str, Handler], *, port: int = 0) -> None:
         self.port = port
+        self._is_wished = port != 0
         self.allowances = Allowances()
         app = web.Application(middlewares=[self._guard], client_max_size=BODY_MAX)
         app.on_response_prepare.append(_name_server)
@@ -83,8 +84,8 @@ class LanServer:
                     await self._listen(address)
                 except OSError as error:
                     failure = error
-                    log.info("the LAN endpoint is not at %s: %s", address.host, error)
-        if failure is not None and not self._listening:
+                    log.debug("the LAN endpoint is not at %s: %s", address.host, error)
+        if failure is not None and self._is_wished and not self._listening:
             raise ConfigError(
                 f"Port {self.port} cannot be used on the LAN: {failure.strerror}. "
                 "Choose another with --lan-port."

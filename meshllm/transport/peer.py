@@ -50,6 +50,10 @@ log = logging.getLogger(__name__)
 
 NO_ANSWER = "the peer does not answer any more"
 CLOSE_S = 2.0
+NO_PACKETS = (
+    "no UDP packet came through on the local network: a firewall of one of the machines"
+    " drops them, or a Wi-Fi that keeps its devices apart"
+)
 
 
 class Peer:
@@ -67,11 +71,13 @@ class Peer:
         is_offerer: bool,
         policy: Policy = "all",
         health: Health | None = None,
+        is_lan: bool = False,
     ) -> None:
         self.on_low: Callable[[], None] = lambda: None
         self.on_stall: Callable[[], None] = lambda: None
         self.local: Description
         self._policy = policy
+        self.is_lan = is_lan  # introduced there
         self._pair: Pair | None = None
         self._inbox = Inbox()
         self._loop = asyncio.get_running_loop()
@@ -110,11 +116,20 @@ class Peer:
         *,
         policy: Policy = "all",
         health: Health | None = None,
+        is_lan: bool = False,
     ) -> Peer:
         """`local` is what to send, `trickle` what to send after it. PeerUnreachable
-        without any address."""
-        hosts = read_machine().hosts(None)
-        peer = cls(servers, hosts, is_offerer=True, policy=policy, health=health)
+        without any address. `is_lan`: to a peer that was found on the LAN."""
+        machine = read_machine()
+        hosts = machine.lan_hosts(None) if is_lan else machine.hosts(None)
+        peer = cls(
+            servers,
+            hosts,
+            is_offerer=True,
+            policy=policy,
+            health=health,
+            is_lan=is_lan,
+        )
         await peer._gather("actpass")
         return peer
 
@@ -126,13 +141,22 @@ class Peer:
         *,
         policy: Policy = "all",
         health: Health | None = None,
+        is_lan: bool = False,
     ) -> Peer:
         """The same for an answer; connecting goes on in the background.
 
         PeerUnreachable when neither side has an address that the other may dial.
         """
-        hosts = read_machine().hosts(remote.candidates)
-        peer = cls(servers, hosts, is_offerer=False, policy=policy, health=health)
+        machine, theirs = read_machine(), remote.candidates
+        hosts = machine.lan_hosts(theirs) if is_lan else machine.hosts(theirs)
+        peer = cls(
+            servers,
+            hosts,
+            is_offerer=False,
+            policy=policy,
+            health=health,
+            is_lan=is_lan,
+        )
         # Whoever answers is the DTLS client (RFC 8842 §5.3), unless the offer is it.
         await peer._gather("passive" if remote.setup == "active" else "active")
         try:
@@ -191,6 +215,8 @@ class Peer:
         what to do, without a full stop."""
         if self._verdict is not None:
             return self._verdict
+        if self.is_lan and not self._connection.is_heard:
+            return NO_PACKETS
         return explain(
             Attempt(
                 self._stage(),
@@ -226,7 +252,9 @@ class Peer:
 
     @property
     def kind(self) -> str:
-        return self._connection.kind or (self._pair.kind if self._pair else "host")
+        """`lan` for a path that the LAN introduced and that leads through nothing."""
+        kind = self._connection.kind or (self._pair.kind if self._pair else "host")
+        return "lan" if self.is_lan and kind in ("host", "prflx") else kind
 
     @property
     def candidates(self) -> dict[str, str]:

@@ -58,8 +58,6 @@ def test_when_nothing_runs_it_says_what_to_start(home: Path, words: list[str]) -
     ("words", "option"),
     [
         (["invite", "--tokens-per-day", "5"], "--tokens-per-day"),
-        (["share", "--peer", "10.0.0.1"], "--peer"),
-        (["gateway", "--peer", "10.0.0.1"], "--peer"),
     ],
 )
 def test_what_is_not_built_yet_says_so(
@@ -69,6 +67,32 @@ def test_what_is_not_built_yet_says_so(
     done = run(home, *words)
     said = f"{option} is not built yet; it comes with a later version.\n"
     assert (done.exit_code, done.stderr) == (1, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["share", "--peer", "10.0.0.1", "--no-lan"], "--peer and --no-lan exclude"),
+        (["gateway", "--peer", "10.0.0.1", "--relay-only"], "--peer and --relay-only"),
+        (["chat", "--peer", "10.0.0.1:0"], "is no address; write 192.168.1.5"),
+        (["chat", "--peer", "fd00::5"], "is no address; write 192.168.1.5"),
+    ],
+)
+def test_peers_by_hand_are_addresses_of_the_lan(
+    home: Path, words: list[str], said: str
+) -> None:
+    run(home, "init")
+    done = run(home, *words)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [["share", "--no-lan"], ["gateway", "--relay-only"]])
+def test_a_mesh_without_a_server_needs_the_lan(home: Path, words: list[str]) -> None:
+    run(home, "init")
+    done = run(home, *words)
+    assert done.exit_code == 1
+    assert "has no signaling server, so its nodes meet on the LAN" in done.stderr
 
 
 def test_a_second_init_is_refused_and_names_home(home: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from meshllm.processes import Child
 
 READY_S = 60.0  # processes share this machine with other tests
+NO_LAN = ("MESHLLM_SHARE_NO_LAN", "MESHLLM_GATEWAY_NO_LAN")
 MESHLLM = (sys.executable, "-m", "meshllm")
 
 
@@ -57,6 +58,8 @@ class Commands:
         # Our own settings must not reach them; temporary files stay where we look.
         self.env = {name: "" for name in os.environ if name.startswith("MESHLLM_")}
         self.env |= {"MESHLLM_LOOPBACK": "1", "TMPDIR": str(root / "tmp")}
+        # Tests of the LAN clear these; others shall not meet whoever else is here.
+        self.env |= dict.fromkeys(NO_LAN, "1")
         (root / "tmp").mkdir(exist_ok=True)
         cache = os.environ.get("MESHLLM_CACHE")
         if cache:

@@ -45,7 +45,8 @@ class Street:
         self.called_off = asyncio.Event()
         self.opened: asyncio.Queue[Stream] = asyncio.Queue()
         self.sessions = Sessions(lambda stream, who: self.opened.put_nowait(stream))
-        self.links = Links(self._dial, self._find)
+        self.has_lan = False
+        self.links = Links(self._dial, self._find, lambda provider: self.has_lan)
 
     def _find(self, id: PeerId) -> Provider | None:
         return self.listed
@@ -64,7 +65,7 @@ class Street:
         near, far = wires()
         await asyncio.gather(near.said_hello(), far.said_hello())
         self.sessions.on_path(Introduced(far, MEMBER, bytes(16)))
-        return Introduced(near, MEMBER, bytes(16))
+        return Introduced(near, MEMBER, bytes(16), is_lan=self.has_lan)
 
     async def ask(self) -> tuple[Link, Stream, Stream]:
         """A link and a stream's both ends."""
@@ -330,3 +331,41 @@ async def test_whoever_need_not_wait_is_told_when_a_path_is_not_soon_found(
         await asyncio.sleep(0)
     reading.cancel()
     assert asked.is_open
+
+
+async def test_a_session_moves_to_the_lan_with_what_runs_in_it(street: Street) -> None:
+    link, asked, answers = await street.ask()
+    before = link.wire
+    street.has_lan = True
+    assert await street.links.get(MIA) is link
+    while link.wire is before or not link.is_active:
+        await asyncio.sleep(0)
+    answers.write(b"answer")
+    answers.finish()
+    assert await asked.read() == b"answer"
+    assert len(street.dialled) == 2
+
+
+async def test_a_move_that_fails_is_not_tried_at_each_question(street: Street) -> None:
+    link, _, _ = await street.ask()
+    before = link.wire
+    street.has_lan = True
+    street.error = PeerUnreachable("Not on the LAN after all.")
+    for _ in range(5):
+        assert await street.links.get(MIA) is link
+        await asyncio.sleep(0)
+    assert len(street.dialled) == 2
+    assert link.wire is before
+
+
+async def test_a_way_that_is_no_better_is_not_moved_to(street: Street) -> None:
+    link, _, _ = await street.ask()
+    before = link.wire
+    street.has_lan, street.hold = True, asyncio.Event()
+    await street.links.get(MIA)
+    await asyncio.sleep(0)
+    street.has_lan = False  # by then the server had to introduce us
+    street.hold.set()
+    while street.links._tasks - {street.links._held[ID].watch}:
+        await asyncio.sleep(0)
+    assert link.wire is before

@@ -81,11 +81,11 @@ class World:
 
     async def to_bob(self, to: PeerId, conn: bytes | None, sealed: bytes) -> None:
         self.carried.append(sealed)
-        self.provides.receive(self.ann.id, b"a" * 16, sealed, self.to_ann)
+        self.provides.receive(self.ann.id, sealed, self.to_ann)
 
     async def to_ann(self, to: PeerId, conn: bytes | None, sealed: bytes) -> None:
         self.carried.append(sealed)
-        self.asks.receive(self.bob.id, b"b" * 16, sealed, self.to_bob)
+        self.asks.receive(self.bob.id, sealed, self.to_bob)
 
     async def dial(self, deliver: Deliver | None = None) -> Introduced:
         return await self.asks.dial(self.announcement(self.bob), deliver or self.to_bob)
@@ -151,7 +151,7 @@ async def test_no_byte_of_an_envelope_can_be_altered(
         for at in range(0, len(offer), 97):
             altered = bytearray(offer)
             altered[at] ^= 1
-            here.provides.receive(here.ann.id, b"a" * 16, bytes(altered), here.to_ann)
+            here.provides.receive(here.ann.id, bytes(altered), here.to_ann)
         await asyncio.sleep(0)
         assert len(here.made) == made
 
@@ -205,7 +205,7 @@ async def test_a_replayed_offer_makes_nothing(monkeypatch: pytest.MonkeyPatch) -
         await introduced.wire.closed()
         made = len(here.made)
         for _ in range(3):
-            here.provides.receive(here.ann.id, b"a" * 16, here.carried[0], here.to_ann)
+            here.provides.receive(here.ann.id, here.carried[0], here.to_ann)
         await here.provides.close()
         assert len(here.made) == made
 
@@ -217,7 +217,7 @@ async def test_another_sender_cannot_pass_an_offer_off_as_theirs(
 
         async def from_mallory(to: PeerId, conn: bytes | None, sealed: bytes) -> None:
             mallory = identity()
-            here.provides.receive(mallory.id, b"m" * 16, sealed, here.to_ann)
+            here.provides.receive(mallory.id, sealed, here.to_ann)
 
         with pytest.raises(PeerUnreachable, match="No connection"):
             await here.dial(from_mallory)
@@ -282,5 +282,5 @@ async def test_a_clock_that_is_wrong_is_said_to_be(
         introduced.wire.close("done")
         await introduced.wire.closed()
         monkeypatch.setattr(time, "time", lambda: real() + 3600)
-        here.provides.receive(here.ann.id, b"a" * 16, here.carried[0], here.to_ann)
+        here.provides.receive(here.ann.id, here.carried[0], here.to_ann)
         assert "clocks of this machine" in caplog.text

@@ -1,0 +1,7 @@
+"""The LAN as one node uses it: who is there, proven; what is answered to whom."""
+
+from meshllm.nearby.meeting import meet_owner
+from meshllm.nearby.nearby import Nearby, Ties
+from meshllm.nearby.report import LanReport, lan_report
+
+__all__ = ["LanReport", "Nearby", "Ties", "lan_report", "meet_owner"]

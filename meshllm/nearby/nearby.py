@@ -1,0 +1,419 @@
+"""The LAN at work: announces us, visits whom it hears, and says who is proven there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from meshllm.errors import MeshError, NotAllowed, PeerGone, TrustError
+from meshllm.identity import Identity
+from meshllm.membership import Membership
+from meshllm.nearby.neighbours import Neighbours, Proven, Spot
+from meshllm.nearby.reception import Reception
+from meshllm.protocol.visit import Reply
+from meshllm.transport.addresses import LanAddress, read_lan
+from meshllm.transport.introduce import Deliver, Introducer
+from meshllm.transport.lan import ASK_S, Hint, Multicast
+from meshllm.transport.lan_client import LanClient, Place
+from meshllm.trust.announcement import Announcement
+from meshllm.trust.keys import PeerId, short
+
+log = logging.getLogger(__name__)
+
+POLL_S: Final = 3.0  # how soon another address of ours is noticed
+ASK_AGAIN_S: Final = 60.0
+AT_ONCE: Final = 8  # visits to the unproven
+PAUSE_S: Final = 0.05  # between two rounds that found nothing to do
+SLEPT_S: Final = 5.0  # the two clocks differ by so much after a sleep
+LOOK_S: Final = 0.5  # whoever is here has answered by then, if multicast works
+LOOK_MAX_S: Final = 2.0
+STOP_S: Final = 1.0
+
+NO_ADDRESS: Final = "this machine has no address of a local network"
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What the LAN needs of its node.
+
+    `card`: our announcement, None while nothing is shared. `on_card` gets those of
+    others and may refuse one, `on_left` who shares nothing here any more; `on_news` is
+    called when we learned something of the mesh. `names`: the providers that were ever
+    known, to tell an impostor's id.
+    """
+
+    identity: Identity
+    membership: Membership
+    introducer: Introducer
+    card: Callable[[], str | None]
+    on_card: Callable[[str], None]
+    on_left: Callable[[PeerId], None]
+    on_news: Callable[[], None]
+    names: Callable[[], Mapping[PeerId, str]]
+
+
+@dataclass(slots=True)
+class _Clock:
+    """When what is due; seconds of the loop's clock."""
+
+    poll_at: float = 0.0
+    asks: list[float] = field(default_factory=list)
+    drift: float | None = None
+
+    def has_slept(self, now: float) -> bool:
+        """The loop's clock stands still while the machine sleeps, the other does not.
+        Somebody may also have set it: looking again does no harm."""
+        before, self.drift = self.drift, time.time() - now
+        return before is not None and abs(self.drift - before) > SLEPT_S
+
+
+class Nearby:
+    """`serves`: others may come to us. `places` were given by hand. Use `open`, `run`
+    in a task, `close`."""
+
+    def __init__(
+        self, ties: Ties, *, serves: bool, places: Sequence[Place] = (), port: int = 0
+    ) -> None:
+        self._ties = ties
+        self._client = LanClient(ties.identity)
+        self._multicast: Multicast | None = None
+        self._reception: Reception | None = None
+        if serves:
+            self._reception = Reception(
+                ties.identity,
+                ties.membership,
+                ties.introducer,
+                card=ties.card,
+                on_news=self._on_news,
+                port=port,
+            )
+        self._neighbours = Neighbours()
+        self._addresses: tuple[LanAddress, ...] = ()
+        self._clock = _Clock()
+        self._woken = asyncio.Event()
+        self._looked = asyncio.Event()
+        self._has_news = True
+        self._problem: str | None = None
+        self._visits: set[asyncio.Task[None]] = set()
+        self._since = asyncio.get_running_loop().time()
+        for place in places:
+            self._neighbours.add(place, self._since)
+
+    async def open(self) -> None:
+        """ConfigError when the port that was wished for is taken."""
+        self._addresses = read_lan()
+        if self._reception is not None:
+            await self._reception.server.listen(self._addresses)
+
+    async def run(self) -> None:
+        """For as long as the node runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._woken.clear()
+            now = loop.time()
+            await self._keep_up(now)
+            due = self._neighbours.due(now, AT_ONCE - len(self._visits))
+            for spot in due:
+                visit = asyncio.create_task(self._visit(spot), name=f"see {spot.name}")
+                self._visits.add(visit)
+                visit.add_done_callback(self._visited)
+            self._judge_look(now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s(loop.time())):
+                    await self._woken.wait()
+
+    async def close(self) -> None:
+        for visit in self._visits:
+            visit.cancel()
+        await asyncio.gather(*self._visits, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                if self._multicast is not None:
+                    await self._multicast.stop()
+        if self._reception is not None:
+            await self._reception.server.stop()
+        await self._client.close()
+
+    def news(self) -> None:
+        """What we tell visitors has changed: they shall come again."""
+        self._has_news = True
+        self._woken.set()
+
+    async def looked(self) -> None:
+        """Until whoever is here had the time to say so."""
+        await self._looked.wait()
+
+    @property
+    def has_providers(self) -> bool:
+        return any(s.proven and s.proven.conn for s in self._neighbours.proven)
+
+    # Ways
+
+    def knows(self, provider: Announcement) -> bool:
+        """Whether there is a `way`."""
+        return self._neighbours.place(provider.id, provider.conn) is not None
+
+    def way(self, provider: Announcement) -> Deliver | None:
+        """How an offer reaches this provider over the LAN."""
+        place = self._neighbours.place(provider.id, provider.conn)
+        if place is None:
+            return None
+        introducer, id = self._ties.introducer, provider.id
+
+        def receive(sealed: bytes) -> None:
+            introducer.receive(id, sealed, deliver, is_lan=True)
+
+        deliver = self._client.call(place, receive)
+        return deliver
+
+    def doubt(self, id: PeerId) -> None:
+        """It did not answer an offer: see whether it is still there."""
+        self._neighbours.doubt(id, asyncio.get_running_loop().time())
+        self._woken.set()
+
+    # What people see
+
+    def describe(self) -> dict[str, Any]:
+        listening = self._reception.server if self._reception else None
+        return {
+            "addresses": [
+                str(Place(one.host, listening.port)) for one in listening.addresses
+            ]
+            if listening
+            else [],
+            "multicast": self._multicast.is_heard
+            if self._multicast is not None and listening
+            else None,
+            "problem": self._problem,
+            "heard": len(self._neighbours),
+            "proven": len(self._neighbours.proven),
+        }
+
+    def doubtful(self) -> list[dict[str, Any]]:
+        """Who cannot prove what it claims, or refuses us: shown, and not dialled."""
+        names, rows = self._ties.names(), []
+        shorts = {short(id): name for id, name in names.items()}
+        for spot in self._neighbours:
+            if spot.proven is not None or not spot.failures:
+                continue
+            name = spot.name if spot.is_manual else "?" if spot.claims else None
+            problem = spot.problem
+            if (
+                spot.id is not None
+                and spot.id not in names
+                and short(spot.id) in shorts
+            ):
+                name = shorts[short(spot.id)]
+                problem = f"its id begins as that of {name}, and is another"
+            elif spot.id is not None:
+                name = names.get(spot.id, name)
+            if name is None or problem is None:
+                continue
+            rows.append(
+                {
+                    "id": spot.id,
+                    "name": name,
+                    "places": [str(place) for place in spot.places],
+                    "problem": problem,
+                }
+            )
+        return rows
+
+    # Keeping up with the network
+
+    async def _keep_up(self, now: float) -> None:
+        clock = self._clock
+        if now >= clock.poll_at:
+            clock.poll_at = now + POLL_S
+            has_slept = clock.has_slept(now)
+            addresses = read_lan()
+            if addresses != self._addresses or self._multicast is None or has_slept:
+                await self._move(addresses, now)
+            elif self._reception is not None:
+                # An IPv6 address is listed a second or two before it can be used.
+                await self._reception.server.listen(addresses)
+        if self._has_news and self._multicast is not None:
+            self._has_news = False
+            await self._announce()
+        while clock.asks and clock.asks[0] <= now:
+            clock.asks.pop(0)
+            if self._multicast is not None:
+                self._multicast.ask(is_hasty=len(clock.asks) == len(ASK_S) - 1)
+            if not clock.asks:
+                clock.asks.append(now + ASK_AGAIN_S)
+
+    async def _move(self, addresses: tuple[LanAddress, ...], now: float) -> None:
+        """Other addresses than before, or the same after a sleep."""
+        is_first = self._multicast is None and not self._addresses
+        has_moved, self._addresses = addresses != self._addresses, addresses
+        if has_moved and not is_first:
+            log.info("on the LAN at %s", ", ".join(a.host for a in addresses) or "none")
+        if self._reception is not None:
+            with self._logged("the LAN endpoint"):
+                await self._reception.server.listen(addresses)
+        if not addresses:
+            self._problem = NO_ADDRESS
+            return
+        if self._multicast is None:
+            await self._begin(addresses)
+        else:
+            await self._multicast.move(addresses)
+        self._has_news = True
+        self._clock.asks = [now + after_s for after_s in ASK_S]
+        self._neighbours.look_again(now)
+
+    async def _begin(self, addresses: Sequence[LanAddress]) -> None:
+        multicast = Multicast(self._on_hint, self._on_goodbye)
+        try:
+            await multicast.start(addresses)
+        except MeshError as error:
+            if self._problem != str(error):
+                log.warning("%s Name peers by --peer ADDRESS.", error)
+            self._problem = str(error)
+            return
+        self._multicast, self._problem = multicast, None
+
+    async def _announce(self) -> None:
+        """Whoever shares, and owners: they answer cards with memberships."""
+        ties = self._ties
+        if self._reception is None or self._multicast is None or not self._addresses:
+            return
+        if (
+            ties.card() is not None
+            or ties.membership.is_owner(ties.identity.id)
+            or self._multicast.is_announced  # until just now: they shall see that
+        ):
+            port = self._reception.server.port
+            await self._multicast.announce(ties.identity.id, port, self._addresses)
+
+    def _on_hint(self, hint: Hint) -> None:
+        self._neighbours.heard(hint, asyncio.get_running_loop().time())
+        self._woken.set()
+
+    def _on_goodbye(self, name: str) -> None:
+        self._neighbours.goodbye(name, asyncio.get_running_loop().time())
+        self._woken.set()
+
+    def _on_news(self) -> None:
+        self._ties.on_news()
+        self.news()
+
+    def _judge_look(self, now: float) -> None:
+        took_s = now - self._since
+        is_quiet = took_s >= LOOK_S and not self._visits and self._neighbours.proven
+        if is_quiet or took_s >= LOOK_MAX_S or not self._addresses:
+            self._looked.set()
+
+    def _pause_s(self, now: float) -> float:
+        times = [self._clock.poll_at, *self._clock.asks[:1]]
+        if (due := self._neighbours.next_time()) is not None:
+            times.append(max(due, now + PAUSE_S))
+        if not self._looked.is_set():
+            times.append(now + PAUSE_S)
+        return max(0.0, min(times) - now)
+
+    # Visits
+
+    async def _visit(self, spot: Spot) -> None:
+        loop = asyncio.get_running_loop()
+        before = spot.proven
+        try:
+            proven, reply = await self._prove(spot)
+            self._learn(proven, reply)
+            if reply.announcement is not None:
+                self._ties.on_card(reply.announcement)
+        except MeshError as error:
+            problem = str(error) or None
+            if self._neighbours.failed(spot, problem, loop.time()):
+                log.info("%s is not on the LAN any more: %s", spot.name, problem)
+            self._has_changed(before)
+            return
+        self._neighbours.proved(spot, proven, loop.time())
+        if before is None:
+            log.info("%s is on the LAN at %s", short(proven.id), proven.place)
+        self._has_changed(before)
+
+    def _has_changed(self, before: Proven | None) -> None:
+        """Who shared models here may share none any more."""
+        if before is None or before.conn is None:
+            return
+        if not self._neighbours.is_there(before.id):
+            self._ties.on_left(before.id)
+
+    async def _prove(self, spot: Spot) -> tuple[Proven, Reply]:
+        """Raises the last reason why nobody there is a node of our mesh."""
+        failure: MeshError = MeshError("")
+        for place in spot.tries:
+            try:
+                return await self._prove_at(place, spot)
+            except MeshError as error:
+                failure = error
+        raise failure
+
+    async def _prove_at(self, place: Place, spot: Spot) -> tuple[Proven, Reply]:
+        known = spot.proven
+        if known is None or known.place != place:
+            try:
+                contact = await self._client.contact(place)
+            except PeerGone as error:
+                if spot.is_manual:
+                    raise
+                raise MeshError("") from error
+            if spot.id not in (None, contact.id):
+                raise TrustError(f"another node answers at {place}")
+            if not contact.is_in(self._ties.membership.mesh):
+                if spot.is_manual:
+                    raise NotAllowed(f"{place} is a node of another mesh")
+                raise MeshError("")  # none of our business
+            spot.claims = True
+        else:
+            contact = known.contact
+        membership = self._ties.membership
+        try:
+            reply = await self._client.visit(
+                place, contact, membership.chain, membership.revocations
+            )
+        except TrustError as error:
+            raise TrustError(f"{place} cannot prove to be who it claims") from error
+        conn = None
+        if reply.announcement is not None:
+            announcement = Announcement.read(reply.announcement)
+            if announcement.id != contact.id:
+                raise TrustError(f"{place} speaks for another node")
+            conn = announcement.conn
+        return Proven(contact, place, conn), reply
+
+    def _learn(self, proven: Proven, reply: Reply) -> None:
+        """Each by its own signature; any node of the mesh may pass it on."""
+        known, now = self._ties.membership, int(time.time())
+        before = known.statement, known.revocations, known.chain, known.hub
+        with self._logged(f"what {short(proven.id)} says of the mesh"):
+            if reply.statement is not None:
+                known.newer_statement(reply.statement)
+            if reply.revocations is not None:
+                known.newer_revocations(reply.revocations)
+            if reply.membership is not None and reply.statement is not None:
+                known.accept(reply.membership, reply.statement, now)
+            server = reply.server if known.is_owner(proven.id) else None
+            if server is not None and known.hub is None:
+                known.attach(server.url, server.key)
+        if before != (known.statement, known.revocations, known.chain, known.hub):
+            self._on_news()
+
+    def _visited(self, visit: asyncio.Task[None]) -> None:
+        self._visits.discard(visit)
+        self._woken.set()
+        if not visit.cancelled() and (error := visit.exception()) is not None:
+            log.error("a visit failed", exc_info=error)
+
+    @contextlib.contextmanager
+    def _logged(self, what: str) -> Any:
+        try:
+            yield
+        except MeshError as error:
+            log.warning("%s: %s", what, error)
