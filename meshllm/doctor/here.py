@@ -135,7 +135,7 @@ def _why_not(
         return f"{LOOPBACK_ENV}=1"
     if address in machine.usable:
         return f"{len(offered)} are enough"
-    return "a VPN's, or nobody is behind it"
+    return "virtual or of a VPN"
 
 
 def global_ipv6(hosts: Iterable[str]) -> list[str]:
