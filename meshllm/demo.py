@@ -41,10 +41,11 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A mesh that runs. `url` is the gateway's, `model` one that chats; the gateway is
-    the last of `children`."""
+    """A mesh that runs. `url` is the gateway's, `page` the one-time link of its chat
+    page, `model` one that chats; the gateway is the last of `children`."""
 
     url: str
+    page: str
     signaling: str
     backend: str
     model: str
@@ -101,6 +102,7 @@ async def start(
         url = str(gateway["url"])
         yield Demo(
             url=url,
+            page=str(gateway["page"]),
             signaling=str(hub["url"]),
             backend=kind,
             model=await _model_that_chats(url),

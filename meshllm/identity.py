@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -105,6 +106,15 @@ class RootKey:
             raise ConfigError(
                 f"This is no recovery phrase: {PHRASE_WORDS} words, spelled as shown."
             ) from error
+
+
+def local_secret(home: Path, name: str) -> bytes:
+    """32 bytes in a file of this home, made on first use. ConfigError as above."""
+    path = home / name
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):  # another process was first
+            write_private(path, {"secret": secrets.token_bytes(32)})
+    return read_private(path, ("secret",))["secret"]
 
 
 def write_private(path: Path, keys: dict[str, bytes]) -> None:

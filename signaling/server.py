@@ -19,7 +19,7 @@ import nacl.utils
 from aiohttp import web
 from nacl.signing import SigningKey
 
-from meshllm import health
+from meshllm import health, page
 from meshllm.errors import Code, ConfigError
 from meshllm.identity import read_private, write_private
 from meshllm.metrics import Fact, Metrics
@@ -50,8 +50,8 @@ SECOND: Final = (
     " another home for a second one: --home DIR."
 )
 GREETING: Final = (
-    "This is a meshllm signaling server. The chat page comes with a later version;"
-    " to join a mesh, run: meshllm join LINK\n"
+    "This is a meshllm signaling server. Browsers get the chat page here; to join a"
+    " mesh from a terminal, run: meshllm join LINK\n"
 )
 COUNTED: Final = {
     "connections": "WebSockets that are open.",
@@ -262,14 +262,23 @@ class SignalingServer:
         app = web.Application()
         app.on_response_prepare.append(health.name_server)
         app.router.add_get("/", self._greet)
+        app.router.add_get("/assets/{name}", self._page)
+        app.router.add_get("/icons/{name}", self._page)
+        for path in page.OTHERS:
+            app.router.add_get(path, self._page)
         app.router.add_get("/health", self._health)
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/v1/signal", self._signal, allow_head=False)
         return app
 
-    async def _greet(self, _: web.Request) -> web.Response:
+    async def _greet(self, request: web.Request) -> web.Response:
+        if "text/html" in request.headers.get("Accept", ""):
+            return page.document(request, "signal")
         return web.Response(text=GREETING)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        return page.file(request)
 
     async def _health(self, request: web.Request) -> web.Response:
         facts: dict[str, object] = {**self._hub.counts()}

@@ -102,8 +102,9 @@ def _say_ready(common: Common, running: Demo) -> None:
     url, model = running.url, running.model
     common.event(
         "ready",
-        f"ready {url}",
+        f"ready {url} {running.page}",
         url=url,
+        page=running.page,
         signaling=running.signaling,
         backend=running.backend,
         model=model,
@@ -111,7 +112,8 @@ def _say_ready(common: Common, running: Demo) -> None:
     if common.json:
         return
     click.echo(
-        f"\n  Ollama API   {url}\n  OpenAI API   {url}/v1\n"
+        f"\n  chat page    {running.page}\n"
+        f"  Ollama API   {url}\n  OpenAI API   {url}/v1\n"
         f"  model        {model} ({running.backend})\n"
     )
     body = f'{{"model": "{model}", "prompt": "Name three colours."}}'

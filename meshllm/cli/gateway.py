@@ -14,7 +14,11 @@ from meshllm.cli.lan import lan_options, read_lan
 from meshllm.cli.running import Signals, read_policy, run, serving_node
 
 if TYPE_CHECKING:
+    from meshllm.gateway import Gateway
     from meshllm.node import Node
+
+
+PAGE_KEY_FILE = "page.key"  # browsers that were let in stay so over restarts
 
 
 @serving_command("gateway")
@@ -56,8 +60,8 @@ if TYPE_CHECKING:
 def gateway(common: Common, /, **given: Any) -> None:
     """Serve the mesh's models as Ollama and OpenAI.
 
-    Programs of this machine find both APIs at the address it prints. Ctrl-C finishes
-    what runs.
+    Programs of this machine find both APIs at the address it prints, a browser the chat
+    page by the link. Ctrl-C finishes what runs.
     """
     run(_gateway(common, **given))
 
@@ -73,10 +77,11 @@ async def _gateway(
     **listen: Any,
 ) -> None:
     from meshllm.facts import of_node
-    from meshllm.gateway import Gateway, read_options
+    from meshllm.gateway import Gateway, PageAccess, read_options
+    from meshllm.identity import local_secret
 
     options = read_options(**listen)
-    facts: dict[str, Any] = {"url": None}
+    facts: dict[str, Any] = {"url": None, "page": None}
     async with (
         Signals() as signals,
         serving_node(
@@ -89,19 +94,24 @@ async def _gateway(
             trust=trust,
         ) as node,
     ):
-        server = Gateway(node.mesh, options, partial(of_node, node))
+        access = PageAccess(local_secret(common.home, PAGE_KEY_FILE))
+        server = Gateway(node.mesh, options, partial(of_node, node), access)
         await server.start()
         try:
-            facts["url"] = server.url
-            _say_ready(common, node, server.url, listen["api_key_file"])
+            facts["url"], facts["page"] = server.url, server.page
+            access.on_used = lambda: facts.update(page=server.page)
+            _say_ready(common, node, server, listen["api_key_file"])
             await signals.wait()
         finally:
             await server.stop()
 
 
-def _say_ready(common: Common, node: Node, url: str, key_file: Path | None) -> None:
+def _say_ready(
+    common: Common, node: Node, server: Gateway, key_file: Path | None
+) -> None:
+    url, page = server.url, server.page
     names = [model.name for model in node.mesh.models()]
-    common.event("ready", f"ready {url}", url=url, models=names)
+    common.event("ready", f"ready {url} {page}", url=url, page=page, models=names)
     if common.json:
         return
     click.echo(
@@ -109,6 +119,7 @@ def _say_ready(common: Common, node: Node, url: str, key_file: Path | None) -> N
         if names
         else "No provider is in the mesh now; they will show up by themselves."
     )
+    click.echo(f"Chat in a browser, this link opens once: {page}")
     common.next(*_next_lines(url, names[0] if names else "MODEL", key_file))
 
 

@@ -154,6 +154,7 @@ def _offer_line(running: Sequence[dict[str, Any]]) -> str:
     urls = [str(one["url"]) for one in running if one.get("url")]
     if urls:
         parts.append("the mesh's models at " + ", ".join(urls))
+    parts += [f"the chat page at {one['page']}" for one in running if one.get("page")]
     return "; ".join(parts) or "no model"
 
 

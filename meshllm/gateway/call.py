@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from meshllm.dialects import JSON, Api, api_of, error_body
+from meshllm.gateway.access import PageAccess
 from meshllm.routing.seam import Mesh
 
 TEXT = "text/plain; charset=utf-8"
 REQUEST_ID = "Meshllm-Request-Id"
+ERROR_CODE = "Meshllm-Error"  # a word for programs; Ollama's errors have only text
 RETRY_AFTER = "5"  # seconds: by then a slot may be free, or another gateway listen here
 # Programs read our headers across origins too.
 EXPOSED = "Meshllm-Request-Id, Meshllm-Provider, Meshllm-Path, Server-Timing"
@@ -29,10 +31,14 @@ class Call:
     id: str
     uptime_s: float  # of the gateway
     metrics: Callable[[], web.Response]
+    access: PageAccess
+    # Places in providers' lines, by the words that the page gave its questions.
+    waiting: dict[str, int] = field(default_factory=dict)
     began_at: float = field(default_factory=time.monotonic)
     first_at: float | None = None  # when the first byte of a provider's answer came
     has_broken_off: bool = False
     has_key: bool = False
+    is_page: bool = False  # the chat page asks, in a browser that was let in
     path: str = field(init=False)
     api: Api = field(init=False)
     headers: dict[str, str] = field(init=False)
@@ -86,6 +92,8 @@ class Call:
             response.headers["x-should-retry"] = "false"
         if status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
+        if code is not None:
+            response.headers[ERROR_CODE] = code
         response.headers.update(headers or {})
         return response
 

@@ -30,6 +30,9 @@ PARSE_IN_THREAD = 1024 * 1024  # bytes; beyond, parsing would hold up other stre
 # An answer of one piece is held until it is whole, up to this many bytes: it then has a
 # length, and a provider that is lost half way is still an error with its own status.
 WHOLE_LIMIT = 256 * 1024
+PAGE_ASK = "Meshllm-Ask"
+PAGE_PIN = "Meshllm-Pin"  # saves the page from naming the model NAME@PROVIDER
+WORD_LENGTH = 64
 TIMINGS = ("queue", "connect", "rtt", "load", "prefill")
 # What a provider says reaches browsers under our origin: nothing they would render.
 CONTENT_TYPE = re.compile(
@@ -51,7 +54,16 @@ async def forward(call: Call) -> web.StreamResponse:
         )
     body = await read_body(call.request)
     ask = await _ask(call, body)
-    return await _relay(call, await call.mesh.ask(ask))
+    try:
+        answer = await call.mesh.ask(ask)
+    finally:
+        call.waiting.pop(_word(call), None)
+    return await _relay(call, answer)
+
+
+def _word(call: Call) -> str:
+    """What the page calls its question, to hear of its place in the line."""
+    return call.request.headers.get(PAGE_ASK, "")[:WORD_LENGTH] if call.is_page else ""
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
@@ -90,6 +102,13 @@ async def _ask(call: Call, body: bytes) -> Ask:
     if pin is not None:
         # The provider reads the body itself, and knows its models without `@`.
         body = orjson.dumps(parse_request(body, call.path) | {"model": model})
+    if call.is_page:
+        pin = call.request.headers.get(PAGE_PIN) or pin
+    word = _word(call)
+
+    def on_queue(place: int) -> None:
+        call.waiting[word] = place
+
     return Ask(
         request_id=call.id,
         method=call.request.method,
@@ -98,6 +117,7 @@ async def _ask(call: Call, body: bytes) -> Ask:
         provider=pin,
         content_type="application/json",  # whatever the program called it
         body=body,
+        on_queue=on_queue if word else None,
     )
 
 

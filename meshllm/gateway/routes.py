@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 import orjson
 from aiohttp import web
 
-from meshllm import health
+from meshllm import health, page
 from meshllm.dialects import lists
+from meshllm.gateway import pages
 from meshllm.gateway.call import Call
 from meshllm.gateway.forward import forward
 from meshllm.gateway.pins import find
@@ -25,10 +26,7 @@ BLOBS = "/api/blobs/"
 
 async def _root(call: Call) -> web.Response:
     if "text/html" in call.request.headers.get("Accept", ""):
-        return call.text(
-            "meshllm is running. The chat page comes with a later version; programs "
-            "find the Ollama and OpenAI APIs at this address.\n"
-        )
+        return await pages.root(call)
     return call.text("Ollama is running")
 
 
@@ -101,6 +99,7 @@ ROUTES: Mapping[str, Methods] = {
     "/v1/responses": _FORWARD,
     "/v1/messages": _FORWARD,
     "/v1/models": {"GET": _openai_models},
+    **pages.ROUTES,
 }
 
 
@@ -121,6 +120,8 @@ def _methods(path: str) -> Methods | None:
         return {"GET": _openai_model}
     if path.startswith(BLOBS):
         return {"HEAD": _admin, "POST": _admin}
+    if page.is_file(path):
+        return {"GET": pages.file, "HEAD": pages.file}
     return ROUTES.get(path)
 
 

@@ -32,7 +32,7 @@ async def running(call: Call) -> web.Response:
     }
     async with asyncio.TaskGroup() as group:
         answers = [
-            group.create_task(_loaded(call.mesh, provider))
+            group.create_task(loaded_at(call.mesh, provider))
             for provider in list(connected)[:PROVIDERS_ASKED]
         ]
     loaded = [model for answer in answers for model in answer.result()]
@@ -40,7 +40,7 @@ async def running(call: Call) -> web.Response:
     return call.reply(orjson.dumps({"models": loaded}))
 
 
-async def _loaded(mesh: Mesh, provider: str) -> list[dict[str, Any]]:
+async def loaded_at(mesh: Mesh, provider: str) -> list[dict[str, Any]]:
     """A provider's own answer; empty when it has none in time."""
     ask = Ask(
         request_id=secrets.token_hex(16),

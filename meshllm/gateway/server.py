@@ -12,9 +12,11 @@ from typing import Any
 
 from aiohttp import web
 
+from meshllm import page
 from meshllm.dialects import BadRequest
 from meshllm.errors import Code, MeshError, NotAllowed, StreamReset
 from meshllm.gateway import guards, routes
+from meshllm.gateway.access import PageAccess
 from meshllm.gateway.call import RETRY_AFTER, Call
 from meshllm.gateway.idle import Idle
 from meshllm.gateway.meter import Meter
@@ -36,14 +38,23 @@ LOOK_S = 1.0  # how often connections are looked at that say nothing
 class Gateway:
     """Serves `mesh` as Ollama and OpenAI from `start()` to `stop()`.
 
-    `facts` are what /metrics tells of the node behind it.
+    `facts` are what /metrics tells of the node behind it; `access` knows the browsers
+    that were let in to the page.
     """
 
-    def __init__(self, mesh: Mesh, options: Options, facts: Facts = tuple) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        options: Options,
+        facts: Facts = tuple,
+        access: PageAccess | None = None,
+    ) -> None:
         self._mesh = mesh
         self._facts = facts
         self._meter = Meter(self._all_facts)
         self._options = options
+        self.access = access or PageAccess(secrets.token_bytes(32))
+        self._waiting: dict[str, int] = {}
         self._own_names = _own_names()
         self._calls: dict[asyncio.Task[Any], Call] = {}
         self._idle = Idle[Any]()
@@ -85,6 +96,11 @@ class Gateway:
         port = runner.addresses[0][1]
         self.url = f"http://{address(reachable(self._options.host), port)}"
 
+    @property
+    def page(self) -> str:
+        """The one-time link that opens the chat page; another one after its use."""
+        return self.access.link(self.url)
+
     async def stop(self) -> None:
         """Refuses new requests, gives running ones `drain_s`, cancels the rest.
 
@@ -116,7 +132,15 @@ class Gateway:
         self._idle.forget(request.protocol)
         uptime_s = asyncio.get_running_loop().time() - self._started_at
         id = secrets.token_hex(16)
-        call = Call(request, self._mesh, id, uptime_s, self._meter.page)
+        call = Call(
+            request,
+            self._mesh,
+            id,
+            uptime_s,
+            self._meter.page,
+            self.access,
+            self._waiting,
+        )
         self._calls[task] = call
         response: web.StreamResponse | None = None
         try:
@@ -193,8 +217,10 @@ class Gateway:
             if request.method == "OPTIONS":
                 call.headers.update(guards.preflight(headers))
                 return call.reply(b"", status=204)
-        call.has_key = guards.has_key(headers, options.api_key)
-        if call.has_key or call.path in guards.OPEN_PATHS:
+        call.is_page = self.access.is_page(headers)
+        call.has_key = call.is_page or guards.has_key(headers, options.api_key)
+        is_open = call.path in guards.OPEN_PATHS or page.is_file(call.path)
+        if call.has_key or is_open:
             return None
         return call.error(
             401, "This gateway needs its API key: `Authorization: Bearer KEY`."

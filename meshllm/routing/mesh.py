@@ -64,13 +64,27 @@ class MeshRouter:
         for provider in self.providers:
             link = self._links.peek(provider.id)
             path = link.wire.carrier.kind if link and link.wire else None
-            holder = Holder(str(provider.id), provider.name, path)
+            holder = Holder(
+                str(provider.id),
+                provider.name,
+                path,
+                provider.announcement.parallel,
+                link.load if link else 0,
+            )
             for model in provider.models:
                 _, holders = found.setdefault(full_name(model.name), (model, []))
                 holders.append(holder)
         return [
             Listed(**_fields(model), providers=tuple(holders))
             for model, holders in found.values()
+        ]
+
+    def paths(self) -> list[dict[str, Any]]:
+        linked = ((p, self._links.peek(p.id)) for p in self.providers)
+        return [
+            {"id": str(provider.id), "name": provider.name} | link.describe()
+            for provider, link in linked
+            if link is not None
         ]
 
     async def ask(self, ask: Ask) -> Answer:

@@ -68,6 +68,10 @@ class Holder(NamedTuple):
     id: str
     name: str
     path: str | None
+    parallel: int = 1
+    """Answers that it gives at once."""
+    streams: int = 0
+    """Exchanges of ours that run there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,11 @@ class Mesh(Protocol):
 
     def models(self) -> list[Listed]:
         """All models of all providers, from the roster; never waits."""
+        ...
+
+    def paths(self) -> list[dict[str, Any]]:
+        """How we are connected: `id`, `name`, `path`, `candidates`, `rtt_ms`,
+        `streams` of each provider with a live session."""
         ...
 
     async def ask(self, ask: Ask) -> Answer:

@@ -79,6 +79,9 @@ class MemoryMesh:
     def models(self) -> list[Listed]:
         return self.listed
 
+    def paths(self) -> list[dict[str, Any]]:
+        return [{"id": ANN.id, "name": "ann", "path": "host", "rtt_ms": 12.5}]
+
     async def ask(self, ask: Ask) -> MemoryAnswer:
         self.asked.append(ask)
         self.has_ask.set()

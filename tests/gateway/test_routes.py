@@ -14,11 +14,6 @@ async def test_the_root_says_what_ollama_says(client: httpx.AsyncClient) -> None
     assert answer.headers["Server"] == "meshllm"
 
 
-async def test_a_browser_is_told_about_the_page(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/", headers={"Accept": "text/html,*/*"})
-    assert "chat page" in answer.text
-
-
 @pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags", "/health"])
 async def test_head_has_the_length_of_get_and_no_body(
     client: httpx.AsyncClient, path: str
