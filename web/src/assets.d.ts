@@ -1,0 +1,2 @@
+/** Vite takes these along; they have no types. */
+declare module "*.css";

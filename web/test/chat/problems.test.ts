@@ -1,0 +1,57 @@
+import { expect, test } from "vitest";
+import {
+  mayAskAnother,
+  problemAdvice,
+  problemOf,
+  problemTitle,
+  refusal,
+} from "../../src/chat/problems.ts";
+import {
+  Code,
+  NoRoute,
+  NotAllowed,
+  PeerUnreachable,
+  StreamReset,
+} from "../../src/errors.ts";
+
+test.each([
+  [new NoRoute(503, "x", "no_provider", 5), "no_provider"],
+  [new NoRoute(404, "x", "model_not_found"), "model_not_found"],
+  [new NoRoute(404, "x", "provider_not_found"), "no_provider"],
+  [new NoRoute(503, "x", "unavailable"), "busy"],
+  [new NoRoute(502, "x", null), "provider_lost"],
+  [new NoRoute(504, "x", "something new"), "timeout"],
+  [new NoRoute(429, "x"), "quota"],
+  [new StreamReset(Code.GONE, "x"), "provider_lost"],
+  [new StreamReset(Code.QUOTA, "x"), "quota"],
+  [new StreamReset(Code.BACKEND, "x"), "model"],
+  [new NotAllowed("x", Code.REVOKED), "expired"],
+  [new PeerUnreachable("x"), "unreachable"],
+  [new TypeError("x"), "other"],
+])("%s is told as %s", (error, code) => {
+  expect(problemOf(error)).toMatchObject({ code, text: "x" });
+});
+
+test("when it may work again is kept", () => {
+  expect(problemOf(new NoRoute(503, "x", "busy", 7)).retryAfterS).toBe(7);
+});
+
+test.each([
+  [404, "model 'x' not found", "model_not_found"],
+  [429, "quota exceeded", "quota"],
+  [403, "the membership has expired", "expired"],
+  [403, "this model is not for you", "forbidden"],
+  [400, "does not support thinking", "model"],
+  [500, "", "model"],
+])("a provider's %i (%s) is told as %s", (status, text, code) => {
+  const problem = refusal(status, text, null);
+  expect(problem.code).toBe(code);
+  expect(problem.text).not.toBe("");
+});
+
+test("another is offered where another may help", () => {
+  expect(mayAskAnother("provider_lost")).toBe(true);
+  expect(mayAskAnother("too_large")).toBe(false);
+  expect(problemTitle("udp_blocked")).not.toBe("");
+  expect(problemAdvice("other")).toBe("");
+});
