@@ -17,5 +17,6 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 60_000,
+    fileParallelism: false, // those with a browser and a mesh have a machine of two cores
   },
 });

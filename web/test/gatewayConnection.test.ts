@@ -7,21 +7,45 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Connection, json } from "../src/connection.ts";
 import { NoRoute, StreamReset } from "../src/errors.ts";
 import { connectGateway } from "../src/gatewayConnection.ts";
-import { whoServes } from "../src/served.ts";
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 type Server = ReturnType<typeof createServer>;
 
-const TAGS = { models: [{ name: "a:latest", size: 5, capabilities: ["vision"] }] };
+const PROVIDER = "provider-of-many-characters";
+const STATE = {
+  me: { id: "i", mesh: "m", name: "laptop", role: "member", provisional: false },
+  models: [
+    {
+      name: "a:latest",
+      size: 5,
+      capabilities: ["vision"],
+      providers: [{ id: PROVIDER, name: "ada", path: "host" }],
+    },
+  ],
+  paths: [
+    {
+      id: PROVIDER,
+      name: "ada",
+      path: "host",
+      rtt_ms: 1.5,
+      candidates: { local: "host 10.0.0.1:1", remote: "host 10.0.0.2:2" },
+      streams: 1,
+    },
+  ],
+  waiting: {},
+  problem: null,
+};
 let server: Server;
 let url: string;
 let connection: Connection;
 let chat: Handler = () => {};
+const whole: Handler = (_, response) => response.end(JSON.stringify(STATE));
+let look = whole;
 
 beforeEach(async () => {
+  look = whole;
   server = createServer((request, response) => {
-    if (request.url === "/api/tags") response.end(JSON.stringify(TAGS));
-    else if (request.url === "/api/version") response.end("{}");
+    if (request.url === "/page/state") look(request, response);
     else chat(request, response);
   });
   await new Promise<void>((resolve) => {
@@ -66,18 +90,81 @@ async function text(answer: AsyncIterable<Uint8Array>): Promise<string> {
   return read;
 }
 
-test("models are those of its list", () => {
+test("what the gateway tells is what there is", () => {
   expect(connection.state()).toEqual({ phase: "ready", problem: null });
+  expect(connection.me()).toMatchObject({ name: "laptop", role: "member" });
   expect(connection.models()).toMatchObject([
-    { name: "a:latest", size: 5, capabilities: ["vision"], providers: [] },
+    {
+      name: "a:latest",
+      size: 5,
+      providers: [{ id: PROVIDER, name: "ada", path: "host" }],
+    },
   ]);
+  expect(connection.paths()).toMatchObject([
+    {
+      provider: { name: "ada" },
+      kind: "host",
+      rttMs: 1.5,
+      streams: 1,
+      isObserved: true,
+    },
+  ]);
+});
+
+test("events tell what has changed, and only that", async () => {
+  const told: string[] = [];
+  connection.subscribe((event) => told.push(event));
+  look = (_, response) => response.end(JSON.stringify({ ...STATE, paths: [] }));
+  connection.probe();
+  await until(() => connection.paths().length === 0);
+  expect(told).toEqual(["paths"]);
+});
+
+test("a browser that is not let in is told where the link is", async () => {
+  look = (_, response) => response.writeHead(403).end();
+  connection.probe();
+  await until(() => connection.state().phase === "refused");
+  expect(connection.state().problem).toContain("meshllm status");
+});
+
+test("a gateway that is away is looked for, and what it knew stays", async () => {
+  look = (_, response) => response.destroy();
+  connection.probe();
+  await until(() => connection.state().phase === "connecting");
+  expect(connection.state().problem).toContain("meshllm gateway");
+  expect(connection.models()).toHaveLength(1);
+});
+
+test("the place in the line is told while a question waits", async () => {
+  let word = "";
+  chat = (request) => {
+    word = String(request.headers["meshllm-ask"]);
+  };
+  look = (_, response) =>
+    response.end(JSON.stringify({ ...STATE, waiting: { [word]: 2, other: 9 } }));
+  const place = await new Promise<number>((onQueue) => {
+    const abort = new AbortController();
+    const asked = connection.ask({
+      method: "POST",
+      path: "/api/chat",
+      model: "a",
+      body: json({ model: "a" }),
+      signal: abort.signal,
+      onQueue: (at) => {
+        onQueue(at);
+        abort.abort();
+      },
+    });
+    asked.catch(() => undefined);
+  });
+  expect(place).toBe(2);
 });
 
 test("an answer carries who gave it, how, and what it took", async () => {
   chat = (_, response) => {
     response.writeHead(200, {
       "Content-Type": "application/x-ndjson",
-      "Meshllm-Provider": "provider-of-many-characters",
+      "Meshllm-Provider": PROVIDER,
       "Meshllm-Path": "relay",
       "Server-Timing": "queue;dur=1.5, connect;dur=20.0",
     });
@@ -86,10 +173,7 @@ test("an answer carries who gave it, how, and what it took", async () => {
   };
   const answer = await ask();
   expect(answer).toMatchObject({ status: 200, contentType: "application/x-ndjson" });
-  expect(answer.provider).toEqual({
-    id: "provider-of-many-characters",
-    name: "provider",
-  });
+  expect(answer.provider).toEqual({ id: PROVIDER, name: "ada" });
   expect(answer.path).toBe("relay");
   expect(answer.timing).toEqual({ queue: 1.5, connect: 20 });
   expect(await text(answer)).toBe("one two");
@@ -101,27 +185,27 @@ test("a provider's refusal is an answer, the gateway's own is not", async () => 
   };
   expect((await ask()).status).toBe(404);
   chat = (_, response) => {
-    response.writeHead(503, { "Retry-After": "5" }).end('{"error":"all are away"}');
+    const head = { "Retry-After": "5", "Meshllm-Error": "no_provider" };
+    response.writeHead(503, head).end('{"error":"all are away"}');
   };
   const refused = await ask().catch((error: unknown) => error);
   expect(refused).toBeInstanceOf(NoRoute);
   expect(refused).toMatchObject({
     status: 503,
     message: "all are away",
+    code: "no_provider",
     retryAfterS: 5,
   });
 });
 
-test("a pin is part of the model's name", async () => {
-  let body = "";
+test("a pin goes beside the question", async () => {
+  let pin: unknown;
   chat = (request, response) => {
-    request.on("data", (data) => {
-      body += String(data);
-    });
-    request.on("end", () => response.end());
+    pin = request.headers["meshllm-pin"];
+    response.end();
   };
   await text(await ask(undefined, "ben"));
-  expect(JSON.parse(body)).toEqual({ model: "a@ben" });
+  expect(pin).toBe("ben");
 });
 
 test.each(["abort", "leave"])("to %s hangs up", async (how) => {
@@ -150,11 +234,4 @@ test("an answer that breaks off says so", async () => {
     response.socket?.end();
   };
   await expect(ask().then(text)).rejects.toThrow(StreamReset);
-});
-
-test("who serves the page is told by Ollama's API", async () => {
-  expect(await whoServes(url)).toBe("gateway");
-  expect(await whoServes(url, async () => new Response(null, { status: 404 }))).toBe(
-    "hub",
-  );
 });

@@ -1,0 +1,512 @@
+/**
+ * The conversation at hand and all the others: what is shown, and what can be done.
+ * Knows no DOM: the face reads its signals and calls its methods.
+ */
+
+import { batch, computed, signal } from "@preact/signals";
+import { branch, leafOf, type Messages, siblings } from "../chat/branches.ts";
+import type { Whole } from "../chat/exchange.ts";
+import { chatBody } from "../chat/question.ts";
+import {
+  type AnswerMessage,
+  type Conversation,
+  type Message,
+  NO_SETTINGS,
+  newId,
+  type Picture,
+  type Settings,
+  type TextFile,
+  type UserMessage,
+} from "../chat/types.ts";
+import { titleFrom } from "../chat/words.ts";
+import {
+  type Answer,
+  type Ask,
+  type Connection,
+  json,
+  type Kept,
+  type ListedModel,
+} from "../connection.ts";
+import type { Chats } from "../store/chats.ts";
+import type { Runs } from "../store/runs.ts";
+import type { Remembered, Speeds } from "./remembered.ts";
+import { Lost, Running, type Source } from "./running.ts";
+import type { Tabs, Told } from "./tabs.ts";
+
+export interface Draft {
+  readonly text: string;
+  readonly pictures: readonly Picture[];
+  readonly files: readonly TextFile[];
+}
+
+/** Where a question goes: null leaves it as the conversation has it. */
+export interface Wish {
+  readonly model?: string;
+  readonly pin?: string | null;
+}
+
+export interface Parts {
+  readonly connection: Connection;
+  readonly chats: Chats;
+  readonly runs: Runs;
+  readonly tabs: Tabs;
+  readonly memory: Remembered;
+  readonly speeds: Speeds;
+  readonly frame: (work: () => void) => void;
+  readonly now: () => number;
+}
+
+export class Chat {
+  readonly conversations = signal<readonly Conversation[]>([]);
+  /** The one that is shown; one without a message is not kept yet. */
+  readonly current = signal<Conversation>(fresh("", 0));
+  readonly messages = signal<Messages>(new Map());
+  readonly running = signal<ReadonlyMap<string, Running>>(new Map());
+  /** Answers that another tab is at work on. */
+  readonly elsewhere = signal<ReadonlySet<string>>(new Set());
+  readonly models = signal<readonly ListedModel[]>([]);
+
+  /** The branch that is shown. */
+  readonly path = computed(() => branch(this.messages.value, this.current.value.leaf));
+  /** The answer of the shown branch that is under way here. */
+  readonly active = computed(() => {
+    const last = this.path.value.at(-1);
+    return (last && this.running.value.get(last.id)) ?? null;
+  });
+  readonly model = computed(() => this.#chosen(this.current.value.model));
+
+  readonly #parts: Parts;
+  #prepared: string | null = null;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.models.value = parts.connection.models();
+    parts.connection.subscribe((event) => {
+      if (event === "models") this.models.value = parts.connection.models();
+    });
+    parts.tabs.listen((told) => void this.#onTold(told));
+    this.current.value = this.#fresh();
+  }
+
+  get speeds(): Speeds {
+    return this.#parts.speeds;
+  }
+
+  get connection(): Connection {
+    return this.#parts.connection;
+  }
+
+  async load(): Promise<void> {
+    this.conversations.value = await this.#parts.chats.conversations();
+  }
+
+  // Which conversation
+
+  begin(): void {
+    batch(() => {
+      this.current.value = this.#fresh();
+      this.messages.value = new Map();
+    });
+  }
+
+  /** False when it is gone. `message` chooses the branch that leads to it. */
+  async open(id: string, message: string | null = null): Promise<boolean> {
+    const whole = await this.#parts.chats.whole(id);
+    if (whole === null) return false;
+    const messages = new Map(whole.messages.map((one) => [one.id, one]));
+    const leaf =
+      message !== null && messages.has(message) ? leafOf(messages, message) : null;
+    const held = await this.#parts.tabs.held();
+    const elsewhere = new Set<string>();
+    for (const one of whole.messages) {
+      if (one.role !== "assistant" || one.state !== "running") continue;
+      if (this.running.value.has(one.id)) continue;
+      if (held.has(one.id)) elsewhere.add(one.id);
+      else messages.set(one.id, await this.#markCut(one));
+    }
+    batch(() => {
+      this.current.value =
+        leaf === null ? whole.conversation : { ...whole.conversation, leaf };
+      this.messages.value = messages;
+      this.elsewhere.value = elsewhere;
+    });
+    return true;
+  }
+
+  /** Its tab was closed, or the machine slept: what came is kept. */
+  async #markCut(answer: AnswerMessage): Promise<AnswerMessage> {
+    const cut: AnswerMessage = { ...answer, state: "cut" };
+    await this.#parts.chats.putMessage(cut);
+    return cut;
+  }
+
+  // Asking
+
+  async send(draft: Draft): Promise<void> {
+    const question = this.#question(draft, this.current.value.leaf);
+    await this.#ask([question], question.id, {});
+  }
+
+  /** The same question put differently: a branch beside the first. */
+  async edit(message: UserMessage, draft: Draft): Promise<void> {
+    const question = this.#question(draft, message.parent);
+    await this.#ask([question], question.id, {});
+  }
+
+  /** Another answer to the same question. */
+  async regenerate(answer: AnswerMessage, wish: Wish = {}): Promise<void> {
+    await this.#ask([], answer.parent, wish);
+  }
+
+  /** An answer that ended too early goes on where it ended. */
+  async goOn(answer: AnswerMessage): Promise<void> {
+    if (!answer.text) return this.regenerate(answer);
+    const again: AnswerMessage = { ...answer, state: "running", problem: null };
+    await this.#keep([again], again.id);
+    await this.#start(again, branch(this.messages.value, again.id));
+  }
+
+  /** Somebody is about to ask: the way to whoever will answer is made meanwhile. */
+  prepare(): void {
+    const holders = this.model.value?.providers ?? [];
+    const { pin } = this.current.value;
+    const next = holders.find(({ id }) => id === pin) ?? holders[0];
+    if (next === undefined || next.path !== null || this.#prepared === next.id) return;
+    this.#prepared = next.id;
+    // Any question makes the way; this one costs the model nothing.
+    void this.#look(next.id).catch(() => undefined);
+  }
+
+  async #look(provider: string): Promise<void> {
+    const body = new Uint8Array();
+    const answer = await this.connection.ask({
+      method: "GET",
+      path: "/api/ps",
+      model: null,
+      provider,
+      body,
+    });
+    for await (const _ of answer);
+    this.connection.probe();
+  }
+
+  stop(id: string): void {
+    const running = this.running.value.get(id);
+    if (running) running.stop();
+    else this.#parts.tabs.tell({ type: "stop", id });
+  }
+
+  #question(draft: Draft, parent: string | null): UserMessage {
+    return {
+      role: "user",
+      id: newId(),
+      conversation: this.current.value.id,
+      parent,
+      at: this.#parts.now(),
+      ...draft,
+    };
+  }
+
+  async #ask(
+    before: readonly UserMessage[],
+    parent: string,
+    wish: Wish,
+  ): Promise<void> {
+    if (wish.model !== undefined || wish.pin !== undefined) await this.choose(wish);
+    const { id, model } = this.current.value;
+    const answer: AnswerMessage = {
+      role: "assistant",
+      id: newId(),
+      conversation: id,
+      parent,
+      at: this.#parts.now() + 1,
+      text: "",
+      thinking: "",
+      thinkingMs: null,
+      model: this.model.value?.name ?? model,
+      provider: null,
+      way: null,
+      state: "running",
+      problem: null,
+      measures: null,
+    };
+    await this.#keep([...before, answer], answer.id);
+    await this.#start(answer, branch(this.messages.value, parent));
+  }
+
+  /** Shows and stores messages, the last of which ends the branch from now on. */
+  async #keep(added: readonly Message[], leaf: string): Promise<void> {
+    const messages = new Map(this.messages.value);
+    for (const message of added) messages.set(message.id, message);
+    const before = this.current.value;
+    const now = this.#parts.now();
+    const first = added.find((message) => message.role === "user");
+    const conversation: Conversation = {
+      ...before,
+      title:
+        before.title || titleFrom(first?.text || first?.files[0]?.name || "A picture"),
+      createdAt: before.createdAt || now,
+      updatedAt: now,
+      model: this.model.value?.name ?? before.model,
+      leaf,
+    };
+    batch(() => {
+      this.messages.value = messages;
+      this.current.value = conversation;
+      this.#putInList(conversation);
+    });
+    await this.#parts.chats.put(conversation, ...added);
+    this.#parts.tabs.tell({ type: "conversations" });
+  }
+
+  async #start(answer: AnswerMessage, path: readonly Message[]): Promise<void> {
+    const { connection } = this.#parts;
+    const { settings, pin } = this.current.value;
+    const capabilities = this.#chosen(answer.model)?.capabilities ?? [];
+    const key = connection.kind === "mesh" ? newId() : null;
+    const ask: Ask = {
+      method: "POST",
+      path: "/api/chat",
+      model: answer.model,
+      ...(pin === null ? {} : { provider: pin }),
+      ...(key === null ? {} : { key }),
+      body: json(chatBody(answer.model, settings, path, capabilities)),
+    };
+    if (key !== null) await this.#parts.runs.begin({ key, message: answer });
+    const source: Source = {
+      begin: (signal, onQueue) => connection.ask({ ...ask, signal, onQueue }),
+      pieces: [],
+      keep: key === null ? null : (n, bytes) => this.#parts.runs.append(key, n, bytes),
+    };
+    await this.#follow(source, answer, key);
+  }
+
+  /** Shows an answer while it comes, and keeps it. */
+  async #follow(
+    source: Source,
+    answer: AnswerMessage,
+    key: string | null,
+  ): Promise<void> {
+    const { connection, frame, tabs } = this.#parts;
+    const save = (message: AnswerMessage) => this.#save(message);
+    const running = new Running({ connection, frame, save }, source, answer);
+    this.running.value = new Map(this.running.value).set(answer.id, running);
+    tabs.hold(answer.id, running.done);
+    const ended = await running.done;
+    batch(() => {
+      const left = new Map(this.running.value);
+      left.delete(answer.id);
+      this.running.value = left;
+      this.#show(ended);
+    });
+    if (key !== null) await this.#parts.runs.end(key);
+    const { provider, measures, model } = ended;
+    if (provider && measures?.perSecond)
+      this.speeds.note(provider.id, model, measures.perSecond);
+  }
+
+  /**
+   * Takes up what ran when the page went away: a reload ends no answer. Once, before
+   * anything is opened; resolves when they are under way again.
+   */
+  async takeUp(): Promise<void> {
+    const { runs, tabs, connection } = this.#parts;
+    const held = await tabs.held();
+    const own = (await runs.all()).filter(({ message }) => !held.has(message.id));
+    if (own.length === 0) return;
+    const kept: Record<string, Kept> = {};
+    let found: (outcome: Readonly<Record<string, Answer>>) => void = () => {};
+    const outcome = new Promise<Readonly<Record<string, Answer>>>((resolve) => {
+      found = resolve;
+    });
+    for (const { key, message, pieces } of own) {
+      const received = pieces.reduce((sum, bytes) => sum + bytes.length, 0);
+      const source: Source = {
+        begin: async (signal) => {
+          kept[key] = { received, signal };
+          const answer = (await outcome)[key];
+          if (answer === undefined) throw new Lost();
+          return answer;
+        },
+        pieces,
+        keep: (n, bytes) => runs.append(key, n, bytes),
+      };
+      void this.#follow(source, message, key);
+    }
+    void connection.resume(kept).then(found, () => found({}));
+  }
+
+  async #save(message: AnswerMessage): Promise<void> {
+    await this.#parts.chats.putMessage(message);
+    this.#parts.tabs.tell({
+      type: "message",
+      id: message.id,
+      conversation: message.conversation,
+    });
+  }
+
+  #show(message: Message): void {
+    if (message.conversation !== this.current.value.id) return;
+    this.messages.value = new Map(this.messages.value).set(message.id, message);
+  }
+
+  // The conversation itself
+
+  /** Another model or provider, for what is asked from now on. */
+  async choose(wish: Wish): Promise<void> {
+    if (wish.model !== undefined) this.#parts.memory.set("model", wish.model);
+    await this.#change((conversation) => ({
+      ...conversation,
+      ...(wish.model === undefined ? {} : { model: wish.model }),
+      ...(wish.pin === undefined ? {} : { pin: wish.pin }),
+    }));
+  }
+
+  set(settings: Settings): Promise<void> {
+    return this.#change((conversation) => ({ ...conversation, settings }));
+  }
+
+  /** Shows the branch that leads through `message`. */
+  turnTo(message: Message): Promise<void> {
+    const leaf = leafOf(this.messages.value, message.id);
+    return this.#change((conversation) => ({ ...conversation, leaf }));
+  }
+
+  siblings(message: Message): Message[] {
+    return siblings(this.messages.value, message);
+  }
+
+  async #change(by: (conversation: Conversation) => Conversation): Promise<void> {
+    const before = this.current.value;
+    this.current.value = by(before);
+    const stored = await this.#parts.chats.change(before.id, by);
+    if (stored === null) return; // not kept yet
+    this.#putInList(stored);
+    this.#parts.tabs.tell({ type: "conversations" });
+  }
+
+  async rename(id: string, title: string): Promise<void> {
+    const name = title.trim();
+    if (!name) return;
+    const stored = await this.#parts.chats.change(id, (one) => ({
+      ...one,
+      title: name,
+    }));
+    if (stored === null) return;
+    if (id === this.current.value.id)
+      this.current.value = { ...this.current.value, title: name };
+    this.#putInList(stored);
+    this.#parts.tabs.tell({ type: "conversations" });
+  }
+
+  /** What is deleted, for `add` to bring back. */
+  async remove(id: string): Promise<Whole | null> {
+    const whole = await this.#parts.chats.whole(id);
+    for (const running of this.running.value.values()) {
+      if (running.message.value.conversation === id) running.stop();
+    }
+    await this.#parts.chats.remove(id);
+    this.conversations.value = this.conversations.value.filter((one) => one.id !== id);
+    if (this.current.value.id === id) this.begin();
+    this.#parts.tabs.tell({ type: "conversations" });
+    return whole;
+  }
+
+  async removeAll(): Promise<void> {
+    for (const running of this.running.value.values()) running.stop();
+    await this.#parts.chats.removeAll();
+    this.conversations.value = [];
+    this.begin();
+    this.#parts.tabs.tell({ type: "conversations" });
+  }
+
+  async add(wholes: readonly Whole[]): Promise<void> {
+    await this.#parts.chats.add(wholes);
+    await this.load();
+    this.#parts.tabs.tell({ type: "conversations" });
+  }
+
+  wholes(): Promise<Whole[]> {
+    const wanted = this.conversations.value.map(({ id }) =>
+      this.#parts.chats.whole(id),
+    );
+    return Promise.all(wanted).then((found) => found.filter((whole) => whole !== null));
+  }
+
+  whole(id: string): Promise<Whole | null> {
+    return this.#parts.chats.whole(id);
+  }
+
+  search(query: string): ReturnType<Chats["search"]> {
+    return this.#parts.chats.search(query);
+  }
+
+  // Inside
+
+  async #onTold(told: Told): Promise<void> {
+    switch (told.type) {
+      case "conversations":
+        await this.load();
+        break;
+      case "message":
+        await this.#readAgain(told.id, told.conversation);
+        break;
+      case "stop":
+        this.running.value.get(told.id)?.stop();
+    }
+  }
+
+  async #readAgain(id: string, conversation: string): Promise<void> {
+    if (conversation !== this.current.value.id || this.running.value.has(id)) return;
+    const message = await this.#parts.chats.message(id);
+    if (message === null || message.role !== "assistant") return;
+    batch(() => {
+      const elsewhere = new Set(this.elsewhere.value);
+      if (message.state === "running") elsewhere.add(id);
+      else elsewhere.delete(id);
+      this.elsewhere.value = elsewhere;
+      this.#show(message);
+    });
+  }
+
+  #putInList(conversation: Conversation): void {
+    const others = this.conversations.value.filter(({ id }) => id !== conversation.id);
+    this.conversations.value = [conversation, ...others];
+  }
+
+  #fresh(): Conversation {
+    return fresh(this.#parts.memory.get("model") ?? "", this.#parts.now());
+  }
+
+  /** The model of that name, while it is there; else one that can chat. */
+  #chosen(name: string): ListedModel | null {
+    const models = this.models.value;
+    const same = models.find((model) => model.name === name);
+    if (same !== undefined || name !== "" || models.length === 0) {
+      if (same !== undefined || this.messages.value.size > 0) return same ?? null;
+    }
+    const chats = models.filter(canChat);
+    return (
+      chats.find((model) => model.providers.some(({ path }) => path !== null)) ??
+      chats[0] ??
+      null
+    );
+  }
+}
+
+export function canChat(model: ListedModel): boolean {
+  return model.capabilities.length === 0 || model.capabilities.includes("completion");
+}
+
+function fresh(model: string, now: number): Conversation {
+  return {
+    id: newId(),
+    title: "",
+    createdAt: now,
+    updatedAt: now,
+    model,
+    pin: null,
+    settings: NO_SETTINGS,
+    leaf: null,
+  };
+}

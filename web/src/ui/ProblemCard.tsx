@@ -1,0 +1,86 @@
+/** Why there is no answer, and what can be done now. */
+
+import type { JSX } from "preact";
+import { mayAskAnother, problemAdvice, problemTitle } from "../chat/problems.ts";
+import type { AnswerMessage } from "../chat/types.ts";
+import { useWorld } from "./context.ts";
+
+const OTHERS = 3;
+
+export function ProblemCard({
+  message,
+}: {
+  message: AnswerMessage;
+}): JSX.Element | null {
+  const { chat, face } = useWorld();
+  const { problem } = message;
+  if (problem === null) return null;
+  const { code, text, retryAfterS } = problem;
+  const model = chat.models.value.find(({ name }) => name === message.model);
+  const failed = message.provider?.id ?? chat.current.value.pin;
+  const others = mayAskAnother(code)
+    ? (model?.providers ?? [])
+        .filter(({ id, name }) => id !== failed && !text.includes(` ${name}`))
+        .slice(0, OTHERS)
+    : [];
+  const advice = problemAdvice(code);
+  const isBusy = chat.active.value !== null;
+  const isPinned = chat.current.value.pin !== null;
+  return (
+    <div class="problem" role="alert">
+      <strong>{problemTitle(code)}</strong>
+      <p>
+        {sentence(text)} {advice}
+      </p>
+      <div class="row">
+        {message.text && (
+          <button
+            type="button"
+            class="button main"
+            disabled={isBusy}
+            onClick={() => void chat.goOn(message)}
+          >
+            Continue the answer
+          </button>
+        )}
+        {others.map(({ id, name }) => (
+          <button
+            key={id}
+            type="button"
+            class="button"
+            disabled={isBusy}
+            onClick={() => void chat.regenerate(message, { pin: id })}
+          >
+            Ask {name}
+          </button>
+        ))}
+        <button
+          type="button"
+          class="button"
+          disabled={isBusy}
+          onClick={() =>
+            void chat.regenerate(
+              message,
+              isPinned && others.length === 0 ? { pin: null } : {},
+            )
+          }
+        >
+          Try again
+        </button>
+        <button type="button" class="button" onClick={() => face.show("models")}>
+          Choose a model
+        </button>
+        {retryAfterS !== null && (code === "busy" || code === "quota") && (
+          <span class="hint">It may work in {retryAfterS} s.</span>
+        )}
+      </div>
+    </div>
+  );
+}
+
+/** Servers' sentences begin small, and end without a stop. */
+function sentence(text: string): string {
+  const whole = text.trim();
+  const begun = whole.charAt(0).toUpperCase() + whole.slice(1);
+  return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
+}
