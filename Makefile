@@ -10,7 +10,7 @@ PAGE := meshllm/page/built/index.html
 PAGE_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/test -prune -o -type f -print)
 WEB := CONSTRAINTS='$(if $(CI),-c ../.ci/constraints.txt,)' .ci/web
 
-.PHONY: setup demo test check fix soak natlab bench system clean
+.PHONY: setup demo test check fix soak natlab screenshots bench system clean
 
 setup: $(STAMP) $(PAGE) ## .venv with everything, the page built
 
@@ -49,6 +49,9 @@ soak: setup ## kills and freezes for ten minutes: make soak ARGS='--minutes 10'
 
 natlab: setup system ## every kind of NAT asks every kind: make natlab ARGS='--only symmetric'
 	@$(BIN)/python -m tests.natlab $(ARGS)
+
+screenshots: setup system ## docs/images and the icons, anew
+	@$(WEB) screenshots
 
 bench: setup ## meshllm against direct HTTP and a raw relay, as ratios of one run
 	@$(BIN)/python -m bench $(ARGS)
