@@ -30,7 +30,8 @@ def judged(*found: tuple[str, str], is_forced: bool = False) -> Check:
 def test_what_is_left_out_has_a_reason() -> None:
     check = judged(LO, LAN, DOCKER)
     assert check.text == (
-        "offers 192.168.1.7 (eth0); leaves out 172.17.0.1 (docker0, virtual or of a VPN)"
+        "offers 192.168.1.7 (eth0); leaves out 172.17.0.1 (docker0, virtual or of a"
+        " VPN)"
     )
     assert check.facts["offered"] == ["192.168.1.7"]
     assert [one["interface"] for one in check.facts["left_out"]] == ["docker0"]
