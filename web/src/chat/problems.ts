@@ -14,12 +14,13 @@ import type { Problem, ProblemCode } from "./types.ts";
 export function problemOf(error: unknown): Problem {
   const text = reason(error);
   if (error instanceof NoRoute) {
-    const code = byWord(error.code) ?? byStatus(error.status);
+    const code = byWay(text) ?? byWord(error.code) ?? byStatus(error.status);
     return { code, text, retryAfterS: error.retryAfterS };
   }
   if (error instanceof StreamReset) return plain(byWireCode(error.code), text);
   if (error instanceof NotAllowed) return plain(byWireCode(error.code), text);
-  if (error instanceof PeerUnreachable) return plain("unreachable", text);
+  if (error instanceof PeerUnreachable)
+    return plain(byWay(text) ?? "unreachable", text);
   return plain("other", text);
 }
 
@@ -42,6 +43,12 @@ export function refusal(
 
 function plain(code: ProblemCode, text: string): Problem {
   return { code, text, retryAfterS: null };
+}
+
+/** A provider that is there and cannot be reached: the sentence says what stands between. */
+function byWay(text: string): ProblemCode | null {
+  if (!text.includes("No connection")) return null;
+  return /UDP\b.*\bblocked/.test(text) ? "udp_blocked" : "unreachable";
 }
 
 function byWord(code: string | null): ProblemCode | null {
@@ -145,7 +152,7 @@ const ADVICE: Partial<Record<ProblemCode, string>> = {
   expired: "Ask whoever invited you for a new link.",
   too_large: "Leave out some files or pictures, or start a new conversation.",
   udp_blocked:
-    "It lets no UDP through, and no relay answers over TCP. Another network, or a phone's hotspot, will do.",
+    "A relay over TCP or TLS gets through: whoever runs the signaling server can add one. Until then another network, or a phone's hotspot, will do.",
 };
 
 export function problemTitle(code: ProblemCode): string {

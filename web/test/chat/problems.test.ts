@@ -32,6 +32,17 @@ test.each([
   expect(problemOf(error)).toMatchObject({ code, text: "x" });
 });
 
+test.each([
+  ["provider ada: No connection within 9 s: UDP is blocked here.", "udp_blocked"],
+  ["provider ada: No connection: UDP seems to be blocked here.", "udp_blocked"],
+  ["No connection to abcd within 10 s. Where no direct path exists, …", "unreachable"],
+  ["provider ada: it answered strangely", "provider_lost"],
+])("%s is told as %s, by gateway and by page", (text, code) => {
+  expect(problemOf(new NoRoute(502, text, "provider_lost")).code).toBe(code);
+  const alone = code === "provider_lost" ? "unreachable" : code;
+  expect(problemOf(new PeerUnreachable(text)).code).toBe(alone);
+});
+
 test("when it may work again is kept", () => {
   expect(problemOf(new NoRoute(503, "x", "busy", 7)).retryAfterS).toBe(7);
 });
