@@ -80,7 +80,7 @@ function PathButton(): JSX.Element {
   return (
     <button
       type="button"
-      class={`path-button ${way ?? "none"}`}
+      class={`path-button ${way ?? (isAway ? "away" : "none")}`}
       aria-haspopup="dialog"
       title="Who carries your words"
       onClick={() => face.show("path")}

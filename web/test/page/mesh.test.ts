@@ -192,4 +192,22 @@ describe.skipIf(lacking())("as a peer of the mesh", { timeout: 90_000 }, () => {
     expect(await answered(other)).toBe("To the second.");
     expect(second.errors).toEqual([]);
   });
+
+  // The last one: the signaling server does not come back.
+  test("without the signaling server live sessions go on, and what is kept is there", async () => {
+    await joins(await invite());
+    ada.script("Connected.");
+    await ask(page, "Before");
+    await answered(page);
+    await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
+    expected = [/WebSocket|Failed to load|ERR_/];
+    await here.hub.kill();
+    await page.locator(".banner").waitFor();
+    ada.script("Still here.");
+    await ask(page, "After");
+    expect(await answered(page)).toBe("Still here.");
+    await page.reload(); // from what its worker keeps
+    await page.locator(".prose", { hasText: "Still here." }).waitFor();
+    expect(await page.locator(".path-button").innerText()).toContain("Offline");
+  });
 });

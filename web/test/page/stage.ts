@@ -223,19 +223,20 @@ export function lacking(): string | null {
   return missing;
 }
 
-/** Writes and sends. */
+/** Writes and sends; resolves when the answer's place is there. */
 export async function ask(page: Page, text: string): Promise<void> {
+  const before = await page.locator(".turn.theirs").count();
   await page.fill(".composer textarea", text);
   await page.click(".send[aria-label=Send]");
+  await page.locator(".turn.theirs").nth(before).waitFor();
 }
 
-/** The text of the last answer, once it has ended. */
+/** The text of the last answer, once it has ended; without any, what the page says. */
 export async function answered(page: Page): Promise<string> {
   const last = page.locator(".turn.theirs").last();
   await last.and(page.locator("[aria-busy=false]")).waitFor();
-  return (await last.locator(".prose").count()) > 0
-    ? last.locator(".prose").innerText()
-    : "";
+  const prose = last.locator(".prose");
+  return (await prose.count()) > 0 ? prose.innerText() : last.innerText();
 }
 
 /** The questions and answers that are shown. */
