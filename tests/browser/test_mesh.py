@@ -186,29 +186,6 @@ async def test_a_model_that_nobody_has_is_refused(
         await page.call("ask", "none", "nosuch", "hi")
 
 
-async def test_a_gateway_answers_through_the_same_seam(
-    meshllm: Commands, ollama: ScriptedOllama, page: Page
-) -> None:
-    link = await invited(meshllm, ollama)
-    await meshllm.run("ben", "join", link)
-    gateway = await meshllm.start("ben", "gateway", "--port", "0")
-    await page.call("connectGateway", gateway.url)
-    (model,) = await page.call("models")
-    assert model["name"] == MODEL
-    ollama.script("/api/chat", [*lines(50), END])
-    head = await page.call("ask", "first", MODEL, "hi")
-    owner = (await meshllm.run("anna", "identity", "--json")).json["id"]
-    assert (head["status"], head["provider"]["id"]) == (200, owner)
-    assert head["path"] == "host"
-    assert await page.read("first") == b"".join([*lines(50), END])
-    ollama.script("/api/chat", [*lines(3), asyncio.Event()])
-    await page.call("ask", "endless", MODEL, "hi")
-    seen = await ollama.seen("/api/chat", 2)
-    await page.call("readSome", "endless", 1)
-    assert await page.call("cancel", "endless") == "AbortError"
-    await seen.hung_up.wait()
-
-
 async def test_answers_go_on_after_a_reload_from_the_byte_that_was_kept(
     meshllm: Commands, ollama: ScriptedOllama, page: Page
 ) -> None:

@@ -29,14 +29,16 @@ async def gateway(meshllm: Commands, *options: str) -> AsyncIterator[list[str]]:
         *(*MESHLLM, "--home", str(meshllm.home("anna"))),
         *("gateway", "--port", "0", *options),
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, **meshllm.env},
+        env={**os.environ, **meshllm.env, "MESHLLM_GATEWAY_NO_LAN": "0"},
     )
     assert process.stdout is not None
     lines: list[str] = []
     try:
         async with asyncio.timeout(READY_S):
             while "Next:" not in lines:
-                lines.append((await process.stdout.readline()).decode().rstrip("\n"))
+                line = await process.stdout.readline()
+                assert line, lines
+                lines.append(line.decode().rstrip("\n"))
             shown = [(await process.stdout.readline()).decode() for _ in range(3)]
         yield [line.strip() for line in shown]
         process.send_signal(signal.SIGTERM)
