@@ -81,6 +81,7 @@ class BrowserPeer:
         *,
         policy: Policy = "all",
         health: Health | None = None,
+        is_lan: bool = False,
     ) -> Self:
         """Before any candidate: the peer may begin to gather its own."""
         cls.paths = cls.paths or Paths(cls.page)
