@@ -55,6 +55,7 @@ class BrowserPeer:
     paths: ClassVar[Paths | None] = None
     answer = Peer.answer
     is_stalled = False
+    is_lan = False
     rtt_s = None
 
     def __init__(self, paths: Paths) -> None:
