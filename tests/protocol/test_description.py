@@ -304,3 +304,10 @@ def test_an_offer_leaves_the_dtls_role_open_and_an_answer_takes_one() -> None:
 def test_tcp_candidates_are_not_written_into_sdp() -> None:
     tcp = replace(LAN, transport="tcp", port=9)
     assert " tcp " not in to_sdp(replace(OFFER, candidates=(tcp,)), kind="offer")
+
+
+def test_while_more_follow_the_end_is_not_told() -> None:
+    open_ended = replace(OFFER, is_complete=False)
+    sdp = to_sdp(open_ended, kind="offer")
+    assert "a=end-of-candidates" not in sdp
+    assert from_sdp(sdp).is_complete is False
