@@ -29,6 +29,7 @@ class Done:
 
     @property
     def json(self) -> dict[str, Any]:
+        assert self.out, self
         document: dict[str, Any] = json.loads(self.out)
         return document
 
