@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from meshllm.errors import Code, ConfigError, NotAllowed
-from meshllm.store import open_store
+from meshllm.errors import Code, NotAllowed
+from meshllm.store import open_store, unusable
 from meshllm.tickets import DATABASE
 from meshllm.trust.admission import Admission
 from meshllm.trust.keys import PeerId, short
@@ -85,4 +85,4 @@ class KnownKeys:
         try:
             return self._db.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:
-            raise ConfigError(f"{self._path} cannot be used: {error}.") from error
+            raise unusable(self._path, error) from error

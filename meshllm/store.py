@@ -39,11 +39,24 @@ def open_store(path: Path, room: str, migrations: Sequence[str]) -> sqlite3.Conn
         except BaseException:
             db.close()
             raise
-    except (sqlite3.Error, OSError) as error:
-        raise ConfigError(
-            f"{path} cannot be used: {error}. Move it away to begin anew."
-        ) from error
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be used: {error.strerror}.") from error
     return db
+
+
+def unusable(path: Path, error: sqlite3.Error) -> ConfigError:
+    """Why the database cannot be used, and what to do."""
+    if _is_busy(error):
+        return ConfigError(
+            f"{path} is in use by another meshllm process, which hangs. End that one"
+            " (`meshllm status` names it), and try again."
+        )
+    text = f"{path} cannot be used: {error}."
+    if isinstance(error, sqlite3.OperationalError):  # full, read-only
+        return ConfigError(text)
+    return ConfigError(f"{text} Move it away to begin anew.")
 
 
 def write_new(path: Path, text: str) -> None:
@@ -152,19 +165,25 @@ def _use_wal(db: sqlite3.Connection) -> None:
             db.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > end:
+            if not _is_busy(error) or time.monotonic() > end:
                 raise
         time.sleep(RETRY_S)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    # SQLite's own errors have a code; those of the module do not.
+    code = getattr(error, "sqlite_errorcode", 0)
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
 
 
 def _migrate(
     db: sqlite3.Connection, path: Path, room: str, migrations: Sequence[str]
 ) -> None:
+    if _version(db, room) == len(migrations):
+        return  # without a lock, which a process that hangs may hold
     db.execute("BEGIN IMMEDIATE")  # another process may be migrating too
     db.execute("CREATE TABLE IF NOT EXISTS schema (room TEXT PRIMARY KEY, version INT)")
-    row = db.execute("SELECT version FROM schema WHERE room = ?", (room,)).fetchone()
-    version = row[0] if row else 0
+    version = _version(db, room)
     if version > len(migrations):
         db.execute("ROLLBACK")
         raise ConfigError(
@@ -177,3 +196,11 @@ def _migrate(
         row = (room, len(migrations))
         db.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", row)
     db.execute("COMMIT")
+
+
+def _version(db: sqlite3.Connection, room: str) -> int:
+    """How many of the room's migrations have run."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema'").fetchone():
+        return 0
+    row = db.execute("SELECT version FROM schema WHERE room = ?", (room,)).fetchone()
+    return int(row[0]) if row else 0

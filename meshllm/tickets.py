@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from meshllm.errors import ConfigError
-from meshllm.store import open_store
+from meshllm.store import open_store, unusable
 from meshllm.trust.keys import PeerId, b64encode
 
 DATABASE: Final = "meshllm.db"
@@ -88,4 +87,4 @@ class Tickets:
         try:
             return self._db.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:  # full, locked, read-only
-            raise ConfigError(f"{self._path} cannot be used: {error}.") from error
+            raise unusable(self._path, error) from error

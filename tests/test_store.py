@@ -128,8 +128,22 @@ def test_a_database_that_stays_locked_is_said(
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
 
-    with pytest.raises(ConfigError, match="locked"):
+    with pytest.raises(ConfigError, match="in use by another meshllm process"):
         open_store(tmp_path / "x.db", "notes", (TABLE,))
+    other.close()
+
+
+def test_one_that_another_writes_to_is_opened_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that hangs in the middle of a write must not keep `doctor` out."""
+    monkeypatch.setattr("meshllm.store.BUSY_S", 0.05)
+    other = open_store(tmp_path / "x.db", "notes", (TABLE,))
+    other.execute("BEGIN IMMEDIATE")
+
+    db = open_store(tmp_path / "x.db", "notes", (TABLE,))
+    assert db.execute("SELECT text FROM note").fetchall() == []
+    db.close()
     other.close()
 
 

@@ -100,6 +100,7 @@ async def test_a_provider_that_hangs_has_a_verdict_within_ten_seconds(
 ) -> None:
     async with mesh(meshllm):
         sharing = await share(meshllm, ollama)
+        await meshllm.run("anna", "status")  # it is at rest, and in no write
         os.kill(sharing.child.pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
