@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 STAMP = re.compile(rb'"t":(\d+)')
+BEGIN_TOKENS = 50  # of a stream: while all of them begin at once
 
 
 @dataclass(slots=True)
@@ -18,6 +19,7 @@ class Measured:
 
     first_ms: list[float] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
+    steady_ms: list[float] = field(default_factory=list)  # without the beginning
     gap_ms: list[float] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
@@ -47,7 +49,10 @@ async def ask(
             stamps = STAMP.findall(whole + newline)
             count += len(stamps)
             if wish["rate"]:
-                into.late_ms += [(now - int(stamp)) / 1e6 for stamp in stamps]
+                late_ms = [(now - int(stamp)) / 1e6 for stamp in stamps]
+                into.late_ms += late_ms
+                if count > BEGIN_TOKENS:
+                    into.steady_ms += late_ms
                 if before:
                     into.gap_ms.append((now - before) / 1e6)
                 before = now

@@ -13,6 +13,8 @@ from typing import cast
 
 import httptools
 
+from meshllm.pour import Sink, Source
+
 HEAD_MAX = 65_536  # bytes of header names and values
 # Above it the socket is not read, so that a paused reader stalls the server.
 READ_BUFFER = 128 * 1024
@@ -22,8 +24,8 @@ class Broken(Exception):
     """The server hung up or sent what is no HTTP; the text says which."""
 
 
-class Connection(asyncio.Protocol):
-    """`request`, then `read` until b""; again while it `is_reusable`."""
+class Connection(Source, asyncio.Protocol):
+    """`request`, then `read` until b"", or `pour`; again while it `is_reusable`."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -65,9 +67,7 @@ class Connection(asyncio.Protocol):
             if self._is_whole:
                 return b""
             await self._wait()
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        self._buffered = 0
+        data = self._take()
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
@@ -96,7 +96,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail("answered with what is no HTTP")
-        if self._waiter is not None:
+        if self._sink is not None and self._error is None:
+            self._give(self._sink)
+        elif self._waiter is not None:
             self._wake()
         if self._buffered > READ_BUFFER and self._transport and not self._is_paused:
             self._is_paused = True
@@ -132,6 +134,22 @@ class Connection(asyncio.Protocol):
         self._is_kept = self._parser.should_keep_alive()  # which it forgets hereafter
 
     # Inside
+
+    def _take(self) -> bytes:
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        return data
+
+    def _give(self, sink: Sink) -> None:
+        if self._chunks:
+            sink.write(self._take())
+        if self._is_whole or sink.is_full:
+            self._wake()
+
+    async def _woken(self) -> None:
+        if not self._is_whole:
+            await self._wait()
 
     def _on_end(self) -> None:
         framed = self.headers.keys() & {"content-length", "transfer-encoding"}

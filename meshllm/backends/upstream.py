@@ -16,6 +16,7 @@ import orjson
 
 from meshllm.backends.connection import Broken, Connection
 from meshllm.errors import BackendError
+from meshllm.pour import Pouring, Sink
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ LIST_S = 10.0  # lists and properties are small: a server that is slower is stuc
 LIST_LIMIT = 16 * 1024 * 1024
 
 
-class UpstreamResponse:
+class UpstreamResponse(Pouring):
     """A response in progress; satisfies BackendResponse."""
 
     def __init__(self, upstream: Upstream, raw: Connection, head_ms: float) -> None:
@@ -46,13 +47,21 @@ class UpstreamResponse:
         try:
             data = await self._raw.read()
         except Broken as exc:
-            where = self._upstream.where
-            raise BackendError(f"{where} broke off in mid-answer.") from exc
+            raise self._broken() from exc
         if not data:
-            raw, self._raw = self._raw, None
-            self._upstream.keep(raw)
+            self._end()
             raise StopAsyncIteration
         return data
+
+    async def pour(self, sink: Sink) -> None:
+        """What is to come, unread, to its end."""
+        if self._raw is None:
+            return
+        try:
+            await self._raw.pour(sink)
+        except Broken as exc:
+            raise self._broken() from exc
+        self._end()
 
     async def read(self, limit: int = LIST_LIMIT) -> bytes:
         """The whole body; BackendError when it is longer than `limit` bytes."""
@@ -68,6 +77,14 @@ class UpstreamResponse:
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.abort()
+
+    def _broken(self) -> BackendError:
+        return BackendError(f"{self._upstream.where} broke off in mid-answer.")
+
+    def _end(self) -> None:
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            self._upstream.keep(raw)
 
 
 class Upstream:

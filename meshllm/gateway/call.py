@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -54,10 +54,6 @@ class Call:
         self.headers["Access-Control-Expose-Headers"] = EXPOSED
         self.headers["Vary"] = "Origin"
 
-    def watch(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same chunks; notes when the first one comes."""
-        return _Watched(self, chunks)
-
     def reply(
         self, body: bytes, content_type: str = JSON, status: int = 200
     ) -> web.Response:
@@ -96,22 +92,3 @@ class Call:
             response.headers[ERROR_CODE] = code
         response.headers.update(headers or {})
         return response
-
-
-class _Watched(AsyncIterator[bytes]):
-    """Steps aside after the first chunk: a generator around the answer would cost at
-    each of them."""
-
-    def __init__(self, call: Call, chunks: AsyncIterator[bytes]) -> None:
-        self._call = call
-        self._chunks = chunks
-        self._next: Callable[[], Awaitable[bytes]] = self._first
-
-    def __anext__(self) -> Awaitable[bytes]:
-        return self._next()
-
-    async def _first(self) -> bytes:
-        self._next = self._chunks.__anext__
-        chunk = await self._next()
-        self._call.first_at = time.monotonic()
-        return chunk

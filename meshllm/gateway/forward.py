@@ -8,19 +8,22 @@ import math
 import re
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 
 from meshllm.dialects import BadRequest, model_of, parse_request, stream_error
 from meshllm.errors import BackendError, MeshError
 from meshllm.gateway.call import REQUEST_ID, RETRY_AFTER, Call
 from meshllm.gateway.pins import split_pin
 from meshllm.gateway.records import ENDS, Records
+from meshllm.now import run_now
+from meshllm.pour import pour
 from meshllm.routing.seam import Answer, Ask
 
 log = logging.getLogger(__name__)
@@ -127,10 +130,9 @@ async def _relay(call: Call, answer: Answer) -> web.StreamResponse:
         _describe(call, answer)
         content_type = _safe_type(answer.content_type)
         media_type = content_type.partition(";")[0].lower()
-        chunks = call.watch(aiter(answer))
         if media_type in ENDS:
-            return await _stream(call, answer.status, content_type, chunks)
-        return await _whole(call, answer.status, content_type, chunks)
+            return await _stream(call, answer, content_type)
+        return await _whole(call, answer.status, content_type, aiter(answer))
 
 
 def _describe(call: Call, answer: Answer) -> None:
@@ -160,16 +162,11 @@ def _safe_type(content_type: str) -> str:
     return "application/octet-stream"
 
 
-async def _stream(
-    call: Call, status: int, content_type: str, chunks: AsyncIterator[bytes]
-) -> web.StreamResponse:
+async def _stream(call: Call, answer: Answer, content_type: str) -> web.StreamResponse:
     records = Records(content_type.partition(";")[0].lower())
-    response = await _start(call, status, content_type)
+    response, writer = await _start(call, answer.status, content_type)
     try:
-        async for chunk in chunks:
-            whole = records.feed(chunk)
-            if whole:
-                await response.write(whole)
+        await pour(answer, _Body(call, writer, records))
     except MeshError as exc:
         call.has_broken_off = True
         log.info("request %s broke off: %s", call.id, exc)
@@ -184,6 +181,36 @@ async def _stream(
     return response
 
 
+class _Body:
+    """The streamed body on its way to the program: whole records only."""
+
+    def __init__(self, call: Call, writer: StreamWriter, records: Records) -> None:
+        self._call = call
+        self._protocol = call.request.protocol
+        self._writer = writer
+        self._records = records
+        self._error: Exception | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._call.first_at is None:
+            self._call.first_at = time.monotonic()
+        whole = self._records.feed(data)
+        if whole and self._error is None:
+            try:
+                run_now(self._writer.write(whole, drain=False))
+            except ConnectionError as error:  # the program went away
+                self._error = error
+
+    @property
+    def is_full(self) -> bool:
+        return self._protocol.writing_paused or self._error is not None
+
+    async def drain(self) -> None:
+        if self._error is not None:
+            raise self._error
+        await self._writer.drain()
+
+
 async def _whole(
     call: Call, status: int, content_type: str, chunks: AsyncIterator[bytes]
 ) -> web.StreamResponse:
@@ -194,7 +221,7 @@ async def _whole(
             break
     else:
         return call.reply(bytes(body), content_type, status)
-    response = await _start(call, status, content_type)
+    response, _ = await _start(call, status, content_type)
     try:
         await response.write(body)
         async for chunk in chunks:
@@ -207,14 +234,16 @@ async def _whole(
     return response
 
 
-async def _start(call: Call, status: int, content_type: str) -> web.StreamResponse:
+async def _start(
+    call: Call, status: int, content_type: str
+) -> tuple[web.StreamResponse, StreamWriter]:
     response = _Streamed(
         status=status, headers={**call.headers, "Content-Type": content_type}
     )
     writer = await response.prepare(call.request)
-    assert writer is not None
+    assert isinstance(writer, StreamWriter)
     asyncio.get_running_loop().call_soon(_send_head, writer)
-    return response
+    return response, writer
 
 
 class _Streamed(web.StreamResponse):
@@ -223,7 +252,7 @@ class _Streamed(web.StreamResponse):
     _send_headers_immediately = False  # aiohttp's switch: web.Response has it off too
 
 
-def _send_head(writer: AbstractStreamWriter) -> None:
+def _send_head(writer: StreamWriter) -> None:
     with suppress(ConnectionError):  # the program went away: its handler is told
         writer.send_headers()
 

@@ -26,6 +26,7 @@ from meshllm.dialects import (
     stream_error,
 )
 from meshllm.errors import BackendError, Code, NotAllowed, StreamReset
+from meshllm.pour import pour
 from meshllm.protocol.exchange import (
     HeadReader,
     RequestHead,
@@ -237,15 +238,9 @@ async def _run(
 async def _send(
     stream: Stream, head: bytes, path: str, response: BackendResponse
 ) -> None:
-    """The head leaves with the first byte: some servers give theirs before they have
-    read the prompt, when another provider could still answer."""
-    chunk = b""
+    sending = _Sending(stream, head)
     try:
-        async for chunk in response:
-            if not stream.has_written:
-                stream.write(head)
-            stream.write(chunk)
-            await stream.drain()
+        await pour(response, sending)
         if not stream.has_written:
             stream.write(head)
     except BackendError as error:
@@ -256,10 +251,33 @@ async def _send(
             # Half an object cannot be mended: the reader must see that it is cut.
             stream.reset(Code.BACKEND, str(error))
             return
-        at_line_start = chunk.endswith(b"\n")
+        at_line_start = sending.last.endswith(b"\n")
         stream.write(
             stream_error(api_of(path), str(error), at_line_start=at_line_start)
         )
+
+
+class _Sending:
+    """The head leaves with the first byte: some servers give theirs before they have
+    read the prompt, when another provider could still answer."""
+
+    def __init__(self, stream: Stream, head: bytes) -> None:
+        self.last = b""
+        self._stream = stream
+        self._head = head
+
+    def write(self, data: bytes) -> None:
+        self.last = data
+        if not self._stream.has_written:
+            data = self._head + data
+        self._stream.write(data)
+
+    @property
+    def is_full(self) -> bool:
+        return not self._stream.can_write
+
+    async def drain(self) -> None:
+        await self._stream.drain()
 
 
 def _answer(stream: Stream, path: str, status: int, text: str) -> None:

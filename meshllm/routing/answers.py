@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import orjson
 
 from meshllm.errors import Code, PeerUnreachable
+from meshllm.pour import Pouring, Sink
 from meshllm.protocol.exchange import (
     HeadReader,
     RequestHead,
@@ -21,7 +22,7 @@ from meshllm.transport.link import Link, Stream
 WRITE_BYTES = 65_536
 
 
-class StreamAnswer:
+class StreamAnswer(Pouring):
     """An answer that arrives on a stream."""
 
     def __init__(
@@ -54,6 +55,13 @@ class StreamAnswer:
         if not data:
             raise StopAsyncIteration
         return data
+
+    async def pour(self, sink: Sink) -> None:
+        """All of it, each piece in the call that brings it."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            sink.write(rest)
+        await self._stream.pour(sink)
 
     async def aclose(self) -> None:
         self._stream.reset(Code.CANCELLED, "The program went away.")

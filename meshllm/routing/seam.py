@@ -34,7 +34,7 @@ class Answer(Protocol):
 
     Iterating is the back-pressure: what an iteration returned counts as consumed when
     the next one is asked for. It raises StreamReset or PeerUnreachable when the answer
-    breaks off, and simply ends when it is whole.
+    breaks off, and simply ends when it is whole. Those of the mesh can also `pour`.
     """
 
     @property

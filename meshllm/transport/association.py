@@ -30,8 +30,9 @@ from aiortc.rtcsctptransport import (
 )
 from google_crc32c import value as crc32c
 
+from meshllm.now import run_now
 from meshllm.protocol.description import SCTP_PORT
-from meshllm.transport.dtls import Dtls, run_now
+from meshllm.transport.dtls import Dtls
 
 CHANNEL_ID = 0
 # Chunks behind a lost one wait for it. An honest peer has 256 KiB of frames under way

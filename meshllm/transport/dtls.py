@@ -8,13 +8,13 @@ where it is made: that is half of what a short message costs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from aiortc import RTCCertificate, RTCDtlsParameters, RTCDtlsTransport, RTCIceTransport
 from aiortc.rtcdtlstransport import State
 from OpenSSL import SSL
 
+from meshllm.now import run_now
 from meshllm.transport.ice import IceConnection
 
 log = logging.getLogger(__name__)
@@ -76,13 +76,3 @@ class Dtls(RTCDtlsTransport):
         except Exception:
             log.exception("a packet could not be taken")
             self._connection.end()
-
-
-def run_now(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine of aiortc's that, with a transport like ours, never waits."""
-    try:
-        work.send(None)
-    except StopIteration:
-        return
-    work.close()
-    raise RuntimeError(f"{work} waits, which it did not in aiortc 1.16")

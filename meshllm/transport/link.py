@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from meshllm.errors import Code, MeshError, NotAllowed, PeerUnreachable, StreamReset
+from meshllm.pour import Source
 from meshllm.protocol.events import (
     Activated,
     Event,
@@ -41,7 +42,7 @@ NO_PATH: Final[dict[str, Any]] = dict.fromkeys(
 )
 
 
-class Stream:
+class Stream(Source):
     """One exchange. Bytes count as consumed when the next ones are asked for."""
 
     def __init__(self, link: Link, id: int) -> None:
@@ -68,8 +69,7 @@ class Stream:
                 return b""
             if self._error is not None:
                 raise self._error
-            self._reader = self._link.loop.create_future()
-            await self._reader
+            await self._wait()
         data = b"".join(chunks) if len(chunks) > 1 else chunks[0]
         chunks.clear()
         self._handed_out = len(data)
@@ -90,9 +90,14 @@ class Stream:
         self._link.session.mux.write(self.id, data)
         self._link.wake(len(data))
 
+    @property
+    def can_write(self) -> bool:
+        """False: `drain` first. True for an ended stream, where `drain` raises."""
+        return self._error is not None or self._link.session.mux.can_write(self.id)
+
     async def drain(self) -> None:
         """Until more may be written. StreamReset when the peer ended the stream."""
-        while self._error is None and not self._link.session.mux.can_write(self.id):
+        while not self.can_write:
             self._writer = self._link.loop.create_future()
             await self._writer
         if self._error is not None:
@@ -121,10 +126,28 @@ class Stream:
         return self.id in self._link.session.mux
 
     def _feed(self, data: bytes, fin: bool) -> None:
-        if data:
-            self._chunks.append(data)
         self._has_fin = self._has_fin or fin
+        sink = self._sink
+        if sink is None or self._chunks:
+            if data:
+                self._chunks.append(data)
+        elif data:
+            sink.write(data)
+            self._handed_out += len(data)
+            if not sink.is_full:
+                self.consume()
+                if not fin:
+                    return
         _wake(self._reader)
+
+    async def _wait(self) -> None:
+        self._reader = self._link.loop.create_future()
+        await self._reader
+
+    async def _woken(self) -> None:
+        self.consume()
+        if not self._has_fin and self._error is None:
+            await self._wait()
 
     def _end(self, error: StreamReset) -> None:
         _wake(self._reader)

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from meshllm.now import run_now
 from meshllm.transport import addresses
 from meshllm.transport.association import RTO_MAX_S, RTO_MIN_S
-from meshllm.transport.dtls import run_now
 from meshllm.transport.peer import Peer
 from tests.fakes.two_peers import connect
 

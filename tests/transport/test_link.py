@@ -8,9 +8,9 @@ import time
 import pytest
 
 from meshllm.errors import Code, PeerUnreachable, RemoteProtocolError, StreamReset
-from meshllm.protocol.frames import Frame, Resume
+from meshllm.protocol.frames import Data, Frame, Resume
 from meshllm.protocol.session import Session
-from meshllm.protocol.streams import INITIAL_CREDIT
+from meshllm.protocol.streams import CREDIT_STEP, INITIAL_CREDIT
 from meshllm.transport.link import Link
 from meshllm.transport.memory import MemoryCarrier
 from meshllm.transport.wire import Wire
@@ -194,3 +194,80 @@ async def test_whoever_closes_ends_its_own_exchanges_too() -> None:
             await answering.drain()
         with pytest.raises(StreamReset, match="not any more"):
             await asked.read()
+
+
+class _Cup:
+    """A sink that is full from 15,000 bytes on, until it was drained."""
+
+    def __init__(self) -> None:
+        self.taken = self.held = 0
+
+    def write(self, data: bytes) -> None:
+        self.taken += len(data)
+        self.held += len(data)
+
+    @property
+    def is_full(self) -> bool:
+        return self.held >= 15_000
+
+    async def drain(self) -> None:
+        await asyncio.sleep(0)
+        self.held = 0
+
+
+async def test_what_is_poured_is_all_acknowledged() -> None:
+    """Else the writer's credit would run out, once and for all."""
+    async with connected() as pair:
+        asked = await pair.client.open_stream()
+        asked.finish()
+        answering = await pair.opened.get()
+        cup = _Cup()
+        pouring = asyncio.create_task(asked.pour(cup))
+        for _ in range(500):
+            answering.write(bytes(10_000))
+            await answering.drain()
+        answering.finish()
+        await pouring
+        assert cup.taken == 5_000_000
+
+
+async def test_a_sink_that_is_full_twice_in_one_turn_acknowledges_both() -> None:
+    async with connected() as pair:
+        asked = await pair.client.open_stream()
+        asked.finish()
+        await read_all(await pair.opened.get())
+        cup = _Cup()
+        pouring = asyncio.create_task(asked.pour(cup))
+        wire, id = pair.client.wire, asked.id
+        assert wire is not None
+        pair.client.on_frames(wire, [Data(id, 0, False, b"begun")])
+        while not cup.taken:
+            await asyncio.sleep(0)
+        half = bytes(CREDIT_STEP // 2)  # one of them alone makes no ACK due
+        frames: list[Frame] = [
+            Data(id, 5, False, half),
+            Data(id, 5 + len(half), False, half),
+        ]
+        pair.client.on_frames(wire, frames)
+        pair.client.on_frames(wire, [Data(id, 5 + 2 * len(half), True, b"")])
+        await pouring
+        assert cup.taken == 5 + 2 * len(half)
+        ack = pair.client.session.mux.take_ack()
+        assert ack is not None
+        assert ack.ack == 5 + 2 * len(half) + 1  # FIN takes one
+
+
+async def test_a_cancel_ends_what_is_poured() -> None:
+    async with connected() as pair:
+        asked = await pair.client.open_stream()
+        asked.write(b"question")
+        answering = await pair.opened.get()
+        cup = _Cup()
+        pouring = asyncio.create_task(asked.pour(cup))
+        answering.write(b"first")
+        while not cup.taken:
+            await asyncio.sleep(0)
+        answering.reset(Code.BACKEND, "the model server died")
+        with pytest.raises(StreamReset, match="died"):
+            await pouring
+        assert cup.taken == 5
