@@ -83,6 +83,11 @@ export class Running {
     this.#abort.abort(new Stopped());
   }
 
+  /** What came is kept at once: the page goes. */
+  keep(): void {
+    this.#save();
+  }
+
   async #run(source: Source): Promise<AnswerMessage> {
     try {
       const onQueue = (place: number) => this.#onQueue(place);

@@ -205,7 +205,7 @@ function Done({ message, isLast }: Props): JSX.Element {
           class="icon small"
           aria-label="Answer again"
           title="Answer again"
-          disabled={chat.active.value !== null}
+          disabled={chat.busy.value !== null}
           onClick={() => void chat.regenerate(message)}
         >
           <Icon name="again" size={17} />

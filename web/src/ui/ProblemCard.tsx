@@ -24,7 +24,7 @@ export function ProblemCard({
         .slice(0, OTHERS)
     : [];
   const advice = problemAdvice(code);
-  const isBusy = chat.active.value !== null;
+  const isBusy = chat.busy.value !== null;
   const isPinned = chat.current.value.pin !== null;
   return (
     <div class="problem" role="alert">
