@@ -31,6 +31,7 @@ import type { Chats } from "../store/chats.ts";
 import type { KeptRun, Runs } from "../store/runs.ts";
 import type { Remembered, Speeds } from "./remembered.ts";
 import { Lost, Running, type Source } from "./running.ts";
+import { lookAt } from "./standing.ts";
 import type { Tabs, Told } from "./tabs.ts";
 
 export interface Draft {
@@ -224,20 +225,7 @@ export class Chat {
     if (next === undefined || next.path !== null || this.#prepared === next.id) return;
     this.#prepared = next.id;
     // Any question makes the way; this one costs the model nothing.
-    void this.#look(next.id).catch(() => undefined);
-  }
-
-  async #look(provider: string): Promise<void> {
-    const body = new Uint8Array();
-    const answer = await this.connection.ask({
-      method: "GET",
-      path: "/api/ps",
-      model: null,
-      provider,
-      body,
-    });
-    for await (const _ of answer);
-    this.connection.probe();
+    void lookAt(this.connection, next.id).catch(() => undefined);
   }
 
   stop(id: string): void {

@@ -4,6 +4,7 @@ import {
   byDay,
   bytes,
   duration,
+  loadWords,
   measuresLine,
   modelLine,
   rate,
@@ -13,6 +14,16 @@ import {
   wayOf,
 } from "../../src/chat/words.ts";
 import type { PathKind } from "../../src/connection.ts";
+
+test.each([
+  [0, 0, 1, "free"],
+  [1, 0, 1, "busy"],
+  [1, 0, 4, "1 of 4 busy"],
+  [4, 1, 4, "busy, 1 waits"],
+  [1, 3, 1, "busy, 3 wait"],
+])("%i run and %i wait where %i may: %s", (running, waiting, parallel, words) => {
+  expect(loadWords({ running, waiting }, parallel)).toBe(words);
+});
 
 test("numbers are as short as they are useful", () => {
   expect([0, 42, 940, 1500, 9949, 12_000, 200_000].map(duration)).toEqual([
