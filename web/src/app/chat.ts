@@ -214,7 +214,8 @@ export class Chat {
 
   /** The page goes: what came is kept at once. */
   keep(): void {
-    for (const running of this.running.value.values()) running.keep();
+    const latest = [...this.running.value.values()].map((running) => running.latest);
+    if (latest.length > 0) this.#parts.chats.putAtOnce(latest);
   }
 
   /** Somebody is about to ask: the way to whoever will answer is made meanwhile. */

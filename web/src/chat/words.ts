@@ -104,11 +104,11 @@ export function modelLine(
   return parts.join(" · ");
 }
 
-export function measuresLine(measures: Measures): string {
+export function measuresParts(measures: Measures): string[] {
   const parts: string[] = [];
   if (measures.perSecond !== null) parts.push(rate(measures.perSecond));
   if (measures.firstMs !== null) parts.push(`first word ${duration(measures.firstMs)}`);
-  return parts.join(" · ");
+  return parts;
 }
 
 const TITLE_LENGTH = 64;

@@ -29,7 +29,9 @@ export function ModelPicker(): JSX.Element {
   usePathChanges(chat);
   const [query, setQuery] = useState("");
   const close = () => (face.panel.value = null);
-  const models = chat.models.value.filter(canChat);
+  const models = chat.models.value
+    .filter(canChat)
+    .sort((one, other) => one.name.localeCompare(other.name));
   const standings = useStandings(chat, models);
   const shown = models.filter(({ name }) => fold(name).includes(fold(query.trim())));
   const choose = (model: string, pin: string | null) => {
@@ -172,8 +174,8 @@ function HolderRow({
   const path = chat.connection
     .paths()
     .find(({ provider }) => provider.id === holder.id);
-  const way =
-    holder.path === null ? null : wayOf(holder.path, path?.candidates?.remote ?? null);
+  const kind = path?.kind ?? holder.path;
+  const way = kind === null ? null : wayOf(kind, path?.candidates?.remote ?? null);
   const speed = chat.speeds.of(holder.id, model);
   const told = standing === "silent" ? undefined : standing;
   const isLoaded = told?.loaded.has(model);

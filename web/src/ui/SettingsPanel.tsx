@@ -8,7 +8,7 @@ import { useWorld } from "./context.ts";
 import { Dialog } from "./Dialog.tsx";
 
 const THINK: readonly (readonly [Think, string])[] = [
-  ["auto", "As the model likes"],
+  ["auto", "Model’s own way"],
   ["off", "No"],
   ["on", "Yes"],
   ["low", "A little"],

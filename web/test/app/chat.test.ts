@@ -325,7 +325,6 @@ test("what came while another tab opened the conversation is shown there", async
     const whole = await read(wanted);
     gate.open();
     await until(() => chat.active.value?.message.value.text === "begun");
-    chat.keep();
     await kept; // told to a tab that shows nothing yet
     return whole;
   };

@@ -5,7 +5,7 @@ import {
   bytes,
   duration,
   loadWords,
-  measuresLine,
+  measuresParts,
   modelLine,
   rate,
   rtt,
@@ -86,10 +86,11 @@ test("measures that nobody told are left out", () => {
     queueMs: null,
     loadMs: null,
   };
-  expect(measuresLine({ ...none, perSecond: 20, firstMs: 400 })).toBe(
-    "20 tok/s · first word 0.4 s",
-  );
-  expect(measuresLine({ ...none, perSecond: null, firstMs: null })).toBe("");
+  expect(measuresParts({ ...none, perSecond: 20, firstMs: 400 })).toEqual([
+    "20 tok/s",
+    "first word 0.4 s",
+  ]);
+  expect(measuresParts({ ...none, perSecond: null, firstMs: null })).toEqual([]);
 });
 
 test("conversations are grouped by day, newest first", () => {
