@@ -14,7 +14,7 @@ import pytest
 from meshllm.errors import Code, ConfigError, NotAllowed
 from meshllm.node import Node
 from meshllm.protocol.signals import Welcome
-from meshllm.routing.seam import Answer, Ask, NoRoute
+from meshllm.routing.seam import Answer, Ask, Load, NoRoute
 from meshllm.trust.grants import Role
 from tests.fakes.backend import Script
 from tests.fakes.mesh import Village, village
@@ -202,6 +202,34 @@ async def test_who_waits_in_line_hears_its_place(town: Village) -> None:
     answer, script = await asking
     script.end()
     assert await text(answer) == b"first\n"
+
+
+async def test_who_looks_hears_how_busy_the_provider_is(town: Village) -> None:
+    await town.provider(parallel=1)
+    gateway = await town.node(town.owner)
+    first, script = await start(town, gateway, chat())
+    places: asyncio.Queue[int] = asyncio.Queue()
+    waiting = replace(chat(), request_id="r2", on_queue=places.put_nowait)
+    asking = asyncio.create_task(gateway.mesh.ask(waiting))
+    await places.get()
+    loads: list[Load] = []
+    look = replace(
+        chat(),
+        request_id="r3",
+        method="GET",
+        path="/api/ps",
+        model=None,
+        body=b"",
+        on_load=loads.append,
+    )
+    looked, looking = await start(town, gateway, look)
+    looking.end()
+    await text(looked)
+    assert loads == [Load(running=1, waiting=1)]
+    script.end()
+    await text(first)
+    (await town.backend.asked.get()).end()
+    await text(await asking)
 
 
 async def test_many_questions_share_one_path(town: Village) -> None:

@@ -4,7 +4,7 @@ import { defineConfig, mergeConfig } from "vite";
 import common from "./vite.config.ts";
 
 export default mergeConfig(
-  { ...common, test: { ...common.test, include: [] } },
+  { ...common, test: {} },
   defineConfig({
     test: { include: ["test/page/screenshots.ts"], testTimeout: 180_000 },
   } as object),

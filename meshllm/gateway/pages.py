@@ -12,10 +12,12 @@ from meshllm import page
 from meshllm.gateway.access import QUERY
 from meshllm.gateway.call import Call
 from meshllm.gateway.running import loaded_at
-from meshllm.routing.seam import Listed
+from meshllm.routing.seam import Listed, Load
 
 STATE = "/page/state"
 PS = "/page/ps"
+PS_WITHIN_S = 6.0  # a path may have to be made for it
+LOAD = "Meshllm-Load"  # running and waiting, as JSON
 ME = ("id", "name", "role", "mesh", "provisional")
 
 
@@ -93,10 +95,16 @@ async def state(call: Call) -> web.Response:
 
 @_private
 async def loaded(call: Call) -> web.Response:
-    """`GET /api/ps` of one provider that is connected."""
+    """`GET /api/ps` of one provider, dialled for it, and in a header how busy it is."""
     provider = call.request.query.get("provider", "")
-    models = await loaded_at(call.mesh, provider) if provider else []
-    return call.reply(orjson.dumps({"models": models}))
+    if not provider:
+        return call.reply(orjson.dumps({"models": []}))
+    heard: list[Load] = []
+    models = await loaded_at(call.mesh, provider, PS_WITHIN_S, heard.append)
+    response = call.reply(orjson.dumps({"models": models}))
+    if heard:
+        response.headers[LOAD] = orjson.dumps(heard[-1]._asdict()).decode()
+    return response
 
 
 def _problem(node: dict[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from aiohttp import web
 
 from meshllm.errors import MeshError
 from meshllm.gateway.call import Call
-from meshllm.routing.seam import Ask, Mesh
+from meshllm.routing.seam import Ask, Load, Mesh
 
 # A view that is open in a program is refreshed every few seconds: a provider that is
 # slow to say, or not connected, is left out rather than waited or dialled for.
@@ -40,7 +41,12 @@ async def running(call: Call) -> web.Response:
     return call.reply(orjson.dumps({"models": loaded}))
 
 
-async def loaded_at(mesh: Mesh, provider: str) -> list[dict[str, Any]]:
+async def loaded_at(
+    mesh: Mesh,
+    provider: str,
+    within_s: float = ANSWER_S,
+    on_load: Callable[[Load], None] | None = None,
+) -> list[dict[str, Any]]:
     """A provider's own answer; empty when it has none in time."""
     ask = Ask(
         request_id=secrets.token_hex(16),
@@ -50,11 +56,12 @@ async def loaded_at(mesh: Mesh, provider: str) -> list[dict[str, Any]]:
         provider=provider,
         content_type="",
         body=b"",
+        on_load=on_load,
     )
     body = bytearray()
     try:
         async with (
-            asyncio.timeout(ANSWER_S),
+            asyncio.timeout(within_s),
             aclosing(await mesh.ask(ask)) as answer,
         ):
             async for chunk in answer:

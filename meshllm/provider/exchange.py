@@ -140,6 +140,8 @@ async def _respond(
                 served.recheck(admission)
                 await _run(stream, request, served.backend, {"queue": queued_ms})
         else:
+            if head.path == "/api/ps":  # what is loaded, and how many are at it
+                _say_load(stream, served.slots)
             await _run(stream, request, served.backend, {})
     except Failure as failure:
         _answer(stream, head.path, failure.status, str(failure))
@@ -285,6 +287,10 @@ def _answer(stream: Stream, path: str, status: int, text: str) -> None:
     stream.write(encode_head(head))
     stream.write(error_body(api_of(path), status, text))
     stream.finish()
+
+
+def _say_load(stream: Stream, slots: Slots) -> None:
+    stream.inform(orjson.dumps({"running": slots.running, "waiting": slots.waiting}))
 
 
 def _say_position(stream: Stream, position: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import orjson
 
@@ -16,7 +16,7 @@ from meshllm.protocol.exchange import (
     encode_head,
 )
 from meshllm.routing.roster import Provider
-from meshllm.routing.seam import Ask
+from meshllm.routing.seam import Ask, Load
 from meshllm.transport.link import Link, Stream
 
 WRITE_BYTES = 65_536
@@ -67,12 +67,17 @@ class StreamAnswer(Pouring):
         self._stream.reset(Code.CANCELLED, "The program went away.")
 
 
-def tell_place(on_queue: Callable[[int], None], json: bytes) -> None:
+def tell(ask: Ask, json: bytes) -> None:
     """INFO is advisory: what we do not understand is not for us."""
     with contextlib.suppress(orjson.JSONDecodeError):
         match orjson.loads(json):
-            case {"queue": int() as place}:
-                on_queue(place)
+            case {"queue": int() as place} if ask.on_queue is not None:
+                ask.on_queue(place)
+            case {
+                "running": int() as running,
+                "waiting": int() as waiting,
+            } if ask.on_load is not None:
+                ask.on_load(Load(running, waiting))
 
 
 async def send(stream: Stream, ask: Ask) -> None:

@@ -19,7 +19,7 @@ from meshllm.errors import (
     PeerGone,
     StreamReset,
 )
-from meshllm.routing.answers import StreamAnswer, read_head, send, tell_place
+from meshllm.routing.answers import StreamAnswer, read_head, send, tell
 from meshllm.routing.candidates import RETRY_AFTER_S, candidates
 from meshllm.routing.choose import order
 from meshllm.routing.links import Links
@@ -165,8 +165,7 @@ class MeshRouter:
         started = time.monotonic()
         link = self._links.warm(provider) or await self._reach(provider, ask, tried)
         stream = await link.open_stream()
-        if ask.on_queue is not None:
-            stream.on_info = partial(tell_place, ask.on_queue)
+        stream.on_info = partial(tell, ask)
         connect_ms = (time.monotonic() - started) * 1000
 
         has_left = False

@@ -10,6 +10,13 @@ from meshllm.dialects.model import Model
 from meshllm.errors import MeshError
 
 
+class Load(NamedTuple):
+    """Questions of everybody at one provider."""
+
+    running: int
+    waiting: int
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One HTTP exchange that a provider shall answer (docs/protocol.md §6.4).
@@ -27,6 +34,8 @@ class Ask:
     body: bytes
     on_queue: Callable[[int], None] | None = None
     """Hears our place in the provider's line, 1 being next, while we wait there."""
+    on_load: Callable[[Load], None] | None = None
+    """Hears with the answer to `/api/ps` how busy the provider is, if it says so."""
 
 
 class Answer(Protocol):

@@ -48,10 +48,14 @@ class Machine:
     """Loopback is used: there is nothing else, or MESHLLM_LOOPBACK=1 says so."""
 
     def hosts(self, remote: Sequence[Candidate] | None) -> list[str]:
-        """What to offer: to anybody (None), or to the peer that has these addresses."""
+        """What to offer: to anybody (None), or to the peer that has these addresses.
+
+        One that names none yet may be here: a busy browser finds its own later.
+        """
         if self.is_alone and (remote is None or self.is_here(remote)):
             return [LOOPBACK]
-        return list(self.usable[:HOSTS_MAX])
+        here = [LOOPBACK] if self.is_alone and not remote else []
+        return [*here, *self.usable][:HOSTS_MAX]
 
     def lan_hosts(self, remote: Sequence[Candidate] | None) -> list[str]:
         """The same for a peer that the LAN introduced. What the Internet routes to is

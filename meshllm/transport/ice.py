@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 PACE_S = 0.02  # between two first checks (RFC 8445 §14.2 asks for no less than 5 ms)
 IMPROVE_S = 40.0  # a check is repeated for 32 s
 SETTLE_S = 5.0  # the peer may send on for a moment through what it used before
+PATIENCE_S = 2.0  # from the first check that ended, before there is no way
 RELEASE_S = 1.0  # to give relayed addresses back
 QUEUE_PACKETS = 512
 PACKET_MAX = 1_600  # bytes; what carries a data channel keeps well below
@@ -79,6 +80,8 @@ class IceConnection(aioice.Connection):
         self._checks: dict[aioice.ice.CandidatePair, aioice.stun.Message] = {}
         self._forbidden: set[tuple[str, int]] = set()
         self._has_names = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._has_waited = False
         self._news = asyncio.Event()  # other pairs, or other states of theirs
         self._is_heard = False
         self.on_candidate: Callable[[], None] = lambda: None
@@ -385,6 +388,19 @@ class IceConnection(aioice.Connection):
                     self.check_state(other, State.WAITING)
         self._check_list_maybe_fail()
 
+    def _check_list_maybe_fail(self) -> None:
+        """Not at once (RFC 8863): ours may be answered from another address than they
+        went to, which upstream takes for failed, while the peer's own find the way."""
+        if self._has_waited:
+            super()._check_list_maybe_fail()
+        elif self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(PATIENCE_S, self._end_patience)
+
+    def _end_patience(self) -> None:
+        self._has_waited = True
+        self._check_list_maybe_fail()
+
     def _select(self, pair: aioice.ice.CandidatePair) -> None:
         former = self._nominated.get(COMPONENT)
         may_be_relay = _is_relayed(pair) or self._is_unnamed(pair)
@@ -458,6 +474,8 @@ class IceConnection(aioice.Connection):
 
     async def close(self) -> None:
         """Within about RELEASE_S, also when a relay does not answer any more."""
+        if self._patience is not None:
+            self._patience.cancel()
         begun = (self._gathering, self._settling, self._watching)
         ours = [task for task in begun if task is not None]
         for task in ours:

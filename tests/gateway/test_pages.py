@@ -10,7 +10,7 @@ import pytest
 
 from meshllm import page
 from meshllm.gateway import Gateway, Options
-from meshllm.routing.seam import Ask, NoRoute
+from meshllm.routing.seam import Ask, Load, NoRoute
 from tests.fakes.memory_mesh import ANN, LLAMA, MemoryAnswer, MemoryMesh
 
 HTML = {"Accept": "text/html,*/*"}
@@ -193,7 +193,21 @@ async def test_one_provider_is_asked_what_it_has_loaded(
     answer = await browser.get("/page/ps", params={"provider": ANN.id})
     assert answer.json() == {"models": [{"name": "llama3.2:1b"}]}
     assert mesh.asked[0].provider == ANN.id
+    assert "Meshllm-Load" not in answer.headers  # it did not say
     assert (await browser.get("/page/ps")).json() == {"models": []}
+
+
+async def test_the_page_hears_how_busy_a_provider_is(
+    mesh: MemoryMesh, browser: httpx.AsyncClient
+) -> None:
+    gate = asyncio.Event()
+    mesh.replies += [gate, MemoryAnswer("application/json", [b'{"models":[]}'])]
+    asking = asyncio.create_task(browser.get("/page/ps", params={"provider": ANN.id}))
+    await mesh.has_ask.wait()
+    assert mesh.asked[0].on_load is not None
+    mesh.asked[0].on_load(Load(2, 3))
+    gate.set()
+    assert (await asking).headers["Meshllm-Load"] == '{"running":2,"waiting":3}'
 
 
 async def test_a_question_of_the_page_hears_its_place_and_pins(

@@ -139,7 +139,7 @@ def test_many_addresses_are_cut_to_eight_and_ipv4_stays() -> None:
         (["192.168.1.8"], ["192.168.1.7"]),
         (["192.168.1.8", LOOPBACK], ["192.168.1.7"]),
         (["7b3e.local"], ["192.168.1.7"]),
-        ([], ["192.168.1.7"]),
+        ([], [LOOPBACK, "192.168.1.7"]),  # its addresses come later
     ],
 )
 def test_an_answer_offers_loopback_to_this_machine_only(
@@ -521,6 +521,35 @@ async def test_a_check_that_a_nat_dropped_is_repeated_when_the_peer_is_heard(
         with pytest.raises(ConnectionError):
             await connecting
     peer.transport.close()
+
+
+async def test_where_our_checks_are_refused_the_peers_own_find_the_way() -> None:
+    """So a browser does that answers from another address than it named."""
+    async with gathered(controlling=False) as one, gathered() as other:
+
+        def refuse(data: bytes, addr: Address) -> None:
+            check = aioice.stun.parse_message(data)
+            answer = aioice.stun.Message(
+                check.message_method, aioice.stun.Class.ERROR, check.transaction_id
+            )
+            answer.attributes["ERROR-CODE"] = (400, "Bad Request")
+            answer.add_message_integrity(other.local_password.encode())
+            stranger.transport.sendto(bytes(answer), addr)
+
+        stranger = await bind(refuse)
+        for here, there in ((one, other), (other, one)):
+            here.remote_username = there.local_username
+            here.remote_password = there.local_password
+        shown = replace(candidate(HOST), port=address_of(stranger)[1])
+        await one.add([shown], is_all=True)
+        await other.add(one.offered, is_all=True)
+        connecting = asyncio.create_task(one.connect())
+        while not any(pair.state is ice.State.FAILED for pair in one._check_list):
+            await asyncio.sleep(0.01)
+        await asyncio.gather(connecting, other.connect())
+        assert one.selected is not None
+        assert one.selected.remote.port == other.offered[0].port
+        stranger.transport.close()
 
 
 async def test_whoever_uses_no_relay_does_not_hear_the_peers() -> None:

@@ -37,6 +37,12 @@ export interface ListedModel {
   readonly providers: readonly Holder[];
 }
 
+/** Everybody's questions at one provider. */
+export interface Load {
+  readonly running: number;
+  readonly waiting: number;
+}
+
 /** One HTTP exchange that a provider shall answer (docs/protocol.md §6.4). */
 export interface Ask {
   readonly method: "GET" | "POST";
@@ -52,6 +58,8 @@ export interface Ask {
   /** Our place in the provider's line, 1 being next; only while we wait there, and only
    * over the mesh. */
   readonly onQueue?: (place: number) => void;
+  /** How busy the provider is; with the answer to `/api/ps`, if it says so. */
+  readonly onLoad?: (load: Load) => void;
   /** Under this the answer can be taken up after a reload (`resume`); used once. */
   readonly key?: string;
 }
@@ -165,4 +173,12 @@ export interface Connection {
 /** A JSON body for `Ask`. */
 export function json(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value));
+}
+
+/** Null: somebody else's JSON. */
+export function readLoad(value: unknown): Load | null {
+  if (typeof value !== "object" || value === null) return null;
+  const { running, waiting } = value as Record<string, unknown>;
+  const isLoad = typeof running === "number" && typeof waiting === "number";
+  return isLoad ? { running, waiting } : null;
 }

@@ -4,17 +4,18 @@
  */
 
 import { asRecord, readError } from "./chat/lines.ts";
-import type {
-  Answer,
-  Ask,
-  Connection,
-  ConnectionEvent,
-  ConnectionState,
-  Holder,
-  ListedModel,
-  Me,
-  PathKind,
-  PathView,
+import {
+  type Answer,
+  type Ask,
+  type Connection,
+  type ConnectionEvent,
+  type ConnectionState,
+  type Holder,
+  type ListedModel,
+  type Me,
+  type PathKind,
+  type PathView,
+  readLoad,
 } from "./connection.ts";
 import { Code, NoRoute, PeerUnreachable, StreamReset } from "./errors.ts";
 
@@ -136,6 +137,8 @@ class GatewayConnection implements Connection {
       this.probe();
       throw new PeerUnreachable(GONE);
     }
+    const load = readLoad(parsed(response.headers.get("Meshllm-Load")));
+    if (load !== null) ask.onLoad?.(load);
     const provider = response.headers.get("Meshllm-Provider");
     if (!response.ok && provider === null) throw await noRoute(response);
     return new HttpAnswer(response, this.#holder(provider ?? ""), ask.signal);
@@ -258,6 +261,14 @@ class HttpAnswer implements Answer {
     } finally {
       reader.cancel().catch(() => undefined);
     }
+  }
+}
+
+function parsed(json: string | null): unknown {
+  try {
+    return JSON.parse(json ?? "null");
+  } catch {
+    return null;
   }
 }
 

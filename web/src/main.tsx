@@ -80,12 +80,20 @@ async function show(
   await chat.load();
   await chat.takeUp();
   await followAddress(chat);
+  if (isReload()) void chat.goOnAfterReload();
+  addEventListener("pagehide", () => chat.keep());
   const look = () => connection.probe();
   addEventListener("online", look);
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") look();
   });
   render(<App world={{ chat, face: new Face(memory, leave) }} />, place);
+}
+
+/** Not opened anew: whoever waited for an answer still does. */
+function isReload(): boolean {
+  const [how] = performance.getEntriesByType("navigation");
+  return how instanceof PerformanceNavigationTiming && how.type === "reload";
 }
 
 const place = document.getElementById("page");

@@ -87,7 +87,10 @@ class MeshConnection implements Connection {
       (provider, signal) => this.#introducer.dial(provider.announcement, signal),
       (id) => this.#roster.get(id),
     );
-    this.#links.onChange = () => this.#tell("paths");
+    this.#links.onChange = () => {
+      this.#tell("paths");
+      this.#tell("models"); // each says by which path its holders are reached
+    };
     this.#router = new MeshRouter(this.#roster, this.#links, home.running);
     this.#signaling = new SignalingClient({
       url: known.hub,

@@ -198,6 +198,32 @@ test("a provider's refusal is an answer, the gateway's own is not", async () => 
   });
 });
 
+test.each([
+  ['{"running":1,"waiting":2}', { running: 1, waiting: 2 }],
+  ['{"running":"x"}', null],
+  ["{", null],
+])("how busy a provider is comes beside its answer: %s", async (said, heard) => {
+  let path = "";
+  chat = (request, response) => {
+    path = request.url ?? "";
+    response.writeHead(200, { "Meshllm-Load": said }).end('{"models":[]}');
+  };
+  let load: unknown = null;
+  const answer = await connection.ask({
+    method: "GET",
+    path: "/api/ps",
+    model: null,
+    provider: PROVIDER,
+    body: new Uint8Array(),
+    onLoad: (one) => {
+      load = one;
+    },
+  });
+  expect(await text(answer)).toBe('{"models":[]}');
+  expect(load).toEqual(heard);
+  expect(path).toBe(`/page/ps?provider=${PROVIDER}`);
+});
+
 test("a pin goes beside the question", async () => {
   let pin: unknown;
   chat = (request, response) => {

@@ -28,9 +28,10 @@ import {
   type ListedModel,
 } from "../connection.ts";
 import type { Chats } from "../store/chats.ts";
-import type { Runs } from "../store/runs.ts";
+import type { KeptRun, Runs } from "../store/runs.ts";
 import type { Remembered, Speeds } from "./remembered.ts";
 import { Lost, Running, type Source } from "./running.ts";
+import { lookAt } from "./standing.ts";
 import type { Tabs, Told } from "./tabs.ts";
 
 export interface Draft {
@@ -73,9 +74,18 @@ export class Chat {
     const last = this.path.value.at(-1);
     return (last && this.running.value.get(last.id)) ?? null;
   });
+  /** The answer that the shown branch waits for, here or in another tab. */
+  readonly busy = computed(() => {
+    const last = this.path.value.at(-1);
+    return last?.role === "assistant" && last.state === "running" ? last.id : null;
+  });
   readonly model = computed(() => this.#chosen(this.current.value.model));
 
   readonly #parts: Parts;
+  /** Answers of other tabs, of which we will hear when nobody is at work on them. */
+  readonly #awaited = new Set<string>();
+  /** Answers whose page was gone. */
+  readonly #cut = new Set<string>();
   #prepared: string | null = null;
 
   constructor(parts: Parts) {
@@ -116,13 +126,13 @@ export class Chat {
     const messages = new Map(whole.messages.map((one) => [one.id, one]));
     const leaf =
       message !== null && messages.has(message) ? leafOf(messages, message) : null;
-    const held = await this.#parts.tabs.held();
     const elsewhere = new Set<string>();
     for (const one of whole.messages) {
       if (one.role !== "assistant" || one.state !== "running") continue;
       if (this.running.value.has(one.id)) continue;
-      if (held.has(one.id)) elsewhere.add(one.id);
-      else messages.set(one.id, await this.#markCut(one));
+      const now = await this.#markCut(one);
+      messages.set(one.id, now);
+      if (now.state === "running") elsewhere.add(one.id);
     }
     batch(() => {
       this.current.value =
@@ -130,14 +140,26 @@ export class Chat {
       this.messages.value = messages;
       this.elsewhere.value = elsewhere;
     });
+    // What was told while this was read concerned no conversation that was shown.
+    await Promise.all([...elsewhere].map((one) => this.#readAgain(one, id)));
     return true;
   }
 
-  /** Its tab was closed, or the machine slept: what came is kept. */
+  /** One that nobody is at work on, because its tab was closed or the machine slept, keeps
+   * what came; one that somebody is, stays as it is. */
   async #markCut(answer: AnswerMessage): Promise<AnswerMessage> {
-    const cut: AnswerMessage = { ...answer, state: "cut" };
-    await this.#parts.chats.putMessage(cut);
-    return cut;
+    const end = await this.#parts.tabs.claim(answer.id);
+    if (end === null) return answer;
+    const now = await this.#parts.chats.message(answer.id); // it may have ended meanwhile
+    const cut: AnswerMessage = now?.role === "assistant" ? now : answer;
+    if (cut.state !== "running") {
+      end();
+      return cut;
+    }
+    await this.#save({ ...cut, state: "cut" });
+    end();
+    this.#cut.add(cut.id);
+    return { ...cut, state: "cut" };
   }
 
   // Asking
@@ -153,17 +175,47 @@ export class Chat {
     await this.#ask([question], question.id, {});
   }
 
-  /** Another answer to the same question. */
+  /** Another answer to the same question; of one without a word nothing is kept. */
   async regenerate(answer: AnswerMessage, wish: Wish = {}): Promise<void> {
-    await this.#ask([], answer.parent, wish);
+    const isEmpty = answer.text === "" && answer.thinking === "";
+    await this.#ask([], answer.parent, wish, isEmpty ? answer.id : newId());
   }
 
   /** An answer that ended too early goes on where it ended. */
   async goOn(answer: AnswerMessage): Promise<void> {
-    if (!answer.text) return this.regenerate(answer);
+    if (!answer.text) return this.#ask([], answer.parent, {}, answer.id);
+    const end = await this.#parts.tabs.claim(answer.id);
+    if (end === null) return; // another tab was faster
     const again: AnswerMessage = { ...answer, state: "running", problem: null };
     await this.#keep([again], again.id);
-    await this.#start(again, branch(this.messages.value, again.id));
+    await this.#start(again, branch(this.messages.value, again.id), end);
+  }
+
+  /**
+   * Behind a gateway an answer ends with the page that asked for it. Once what was shown is
+   * shown again, the model is asked to go on from what was kept.
+   */
+  async goOnAfterReload(): Promise<void> {
+    const { connection } = this.#parts;
+    const last = this.path.value.at(-1);
+    if (connection.kind !== "gateway" || last?.role !== "assistant") return;
+    if (!this.#cut.delete(last.id)) return;
+    await new Promise<void>((resolve) => {
+      const look = () => {
+        if (connection.state().phase !== "ready") return;
+        unsubscribe();
+        resolve();
+      };
+      const unsubscribe = connection.subscribe(look);
+      look();
+    });
+    if (this.path.value.at(-1) === last) await this.goOn(last);
+  }
+
+  /** The page goes: what came is kept at once. */
+  keep(): void {
+    const latest = [...this.running.value.values()].map((running) => running.latest);
+    if (latest.length > 0) this.#parts.chats.putAtOnce(latest);
   }
 
   /** Somebody is about to ask: the way to whoever will answer is made meanwhile. */
@@ -174,20 +226,7 @@ export class Chat {
     if (next === undefined || next.path !== null || this.#prepared === next.id) return;
     this.#prepared = next.id;
     // Any question makes the way; this one costs the model nothing.
-    void this.#look(next.id).catch(() => undefined);
-  }
-
-  async #look(provider: string): Promise<void> {
-    const body = new Uint8Array();
-    const answer = await this.connection.ask({
-      method: "GET",
-      path: "/api/ps",
-      model: null,
-      provider,
-      body,
-    });
-    for await (const _ of answer);
-    this.connection.probe();
+    void lookAt(this.connection, next.id).catch(() => undefined);
   }
 
   stop(id: string): void {
@@ -211,13 +250,17 @@ export class Chat {
     before: readonly UserMessage[],
     parent: string,
     wish: Wish,
+    id = newId(),
   ): Promise<void> {
     if (wish.model !== undefined || wish.pin !== undefined) await this.choose(wish);
-    const { id, model } = this.current.value;
+    // Before it is kept: what is kept as running and nobody's, other tabs take for cut.
+    const end = await this.#parts.tabs.claim(id);
+    if (end === null) return; // another tab was faster
+    const { id: conversation, model } = this.current.value;
     const answer: AnswerMessage = {
       role: "assistant",
-      id: newId(),
-      conversation: id,
+      id,
+      conversation,
       parent,
       at: this.#parts.now() + 1,
       text: "",
@@ -231,7 +274,7 @@ export class Chat {
       measures: null,
     };
     await this.#keep([...before, answer], answer.id);
-    await this.#start(answer, branch(this.messages.value, parent));
+    await this.#start(answer, branch(this.messages.value, parent), end);
   }
 
   /** Shows and stores messages, the last of which ends the branch from now on. */
@@ -259,7 +302,11 @@ export class Chat {
     this.#parts.tabs.tell({ type: "conversations" });
   }
 
-  async #start(answer: AnswerMessage, path: readonly Message[]): Promise<void> {
+  async #start(
+    answer: AnswerMessage,
+    path: readonly Message[],
+    end: (() => void) | null,
+  ): Promise<void> {
     const { connection } = this.#parts;
     const { settings, pin } = this.current.value;
     const capabilities = this.#chosen(answer.model)?.capabilities ?? [];
@@ -278,7 +325,7 @@ export class Chat {
       pieces: [],
       keep: key === null ? null : (n, bytes) => this.#parts.runs.append(key, n, bytes),
     };
-    await this.#follow(source, answer, key);
+    await this.#follow(source, answer, key, end);
   }
 
   /** Shows an answer while it comes, and keeps it. */
@@ -286,12 +333,12 @@ export class Chat {
     source: Source,
     answer: AnswerMessage,
     key: string | null,
+    end: (() => void) | null,
   ): Promise<void> {
-    const { connection, frame, tabs } = this.#parts;
+    const { connection, frame } = this.#parts;
     const save = (message: AnswerMessage) => this.#save(message);
     const running = new Running({ connection, frame, save }, source, answer);
     this.running.value = new Map(this.running.value).set(answer.id, running);
-    tabs.hold(answer.id, running.done);
     const ended = await running.done;
     batch(() => {
       const left = new Map(this.running.value);
@@ -300,26 +347,26 @@ export class Chat {
       this.#show(ended);
     });
     if (key !== null) await this.#parts.runs.end(key);
+    end?.();
     const { provider, measures, model } = ended;
     if (provider && measures?.perSecond)
       this.speeds.note(provider.id, model, measures.perSecond);
   }
 
   /**
-   * Takes up what ran when the page went away: a reload ends no answer. Once, before
-   * anything is opened; resolves when they are under way again.
+   * Takes up what ran in a page that went away: a reload ends no answer, nor does a tab
+   * that is closed while another shows it. Resolves when they are under way again.
    */
   async takeUp(): Promise<void> {
-    const { runs, tabs, connection } = this.#parts;
-    const held = await tabs.held();
-    const own = (await runs.all()).filter(({ message }) => !held.has(message.id));
+    const { runs, connection } = this.#parts;
+    const own = await this.#parts.tabs.alone(() => this.#claimRuns());
     if (own.length === 0) return;
     const kept: Record<string, Kept> = {};
     let found: (outcome: Readonly<Record<string, Answer>>) => void = () => {};
     const outcome = new Promise<Readonly<Record<string, Answer>>>((resolve) => {
       found = resolve;
     });
-    for (const { key, message, pieces } of own) {
+    for (const { key, message, pieces, end } of own) {
       const received = pieces.reduce((sum, bytes) => sum + bytes.length, 0);
       const source: Source = {
         begin: async (signal) => {
@@ -331,9 +378,27 @@ export class Chat {
         pieces,
         keep: (n, bytes) => runs.append(key, n, bytes),
       };
-      void this.#follow(source, message, key);
+      void this.#follow(source, message, key, end);
     }
     void connection.resume(kept).then(found, () => found({}));
+  }
+
+  /** All that nobody is at work on: those of one session can be taken up by one tab only. */
+  async #claimRuns(): Promise<(KeptRun & { readonly end: () => void })[]> {
+    const { runs, tabs } = this.#parts;
+    const ends = new Map<string, () => void>();
+    for (const { key, message } of await runs.all()) {
+      const end = await tabs.claim(message.id);
+      if (end !== null) ends.set(key, end);
+    }
+    if (ends.size === 0) return [];
+    const left = new Map((await runs.all()).map((run) => [run.key, run]));
+    return [...ends].flatMap(([key, end]) => {
+      const run = left.get(key);
+      if (run !== undefined) return [{ ...run, end }];
+      end(); // it ended before it was claimed
+      return [];
+    });
   }
 
   async #save(message: AnswerMessage): Promise<void> {
@@ -447,6 +512,7 @@ export class Chat {
     switch (told.type) {
       case "conversations":
         await this.load();
+        await this.#catchUp();
         break;
       case "message":
         await this.#readAgain(told.id, told.conversation);
@@ -454,6 +520,16 @@ export class Chat {
       case "stop":
         this.running.value.get(told.id)?.stop();
     }
+  }
+
+  /** Another tab has changed the conversation that is shown here. */
+  async #catchUp(): Promise<void> {
+    const { id, title, updatedAt } = this.current.value;
+    const stored = this.conversations.value.find((one) => one.id === id);
+    if (stored === undefined || this.active.value !== null) return;
+    if (stored.updatedAt !== updatedAt) await this.open(id);
+    else if (stored.title !== title)
+      this.current.value = { ...this.current.value, title: stored.title };
   }
 
   async #readAgain(id: string, conversation: string): Promise<void> {
@@ -466,6 +542,22 @@ export class Chat {
       else elsewhere.delete(id);
       this.elsewhere.value = elsewhere;
       this.#show(message);
+    });
+    if (message.state === "running") this.#await(id, conversation);
+  }
+
+  /** The tab that is at work on an answer may be closed: then it goes on here. */
+  #await(id: string, conversation: string): void {
+    if (this.#awaited.has(id)) return;
+    this.#awaited.add(id);
+    void this.#parts.tabs.free(id).then(async () => {
+      this.#awaited.delete(id);
+      await this.takeUp();
+      if (this.running.value.has(id) || conversation !== this.current.value.id) return;
+      const message = await this.#parts.chats.message(id);
+      if (message?.role === "assistant" && message.state === "running")
+        await this.#markCut(message);
+      await this.#readAgain(id, conversation);
     });
   }
 

@@ -83,6 +83,11 @@ export class Running {
     this.#abort.abort(new Stopped());
   }
 
+  /** As much as has come, drawn or not. */
+  get latest(): AnswerMessage {
+    return this.#next;
+  }
+
   async #run(source: Source): Promise<AnswerMessage> {
     try {
       const onQueue = (place: number) => this.#onQueue(place);
@@ -254,7 +259,9 @@ class SaidByServer extends Error {}
 
 function problemIn(error: unknown): Problem {
   if (error instanceof SaidByServer) {
-    const isLost = /lost|broke off|left the mesh|ended/i.test(error.message);
+    const isLost =
+      /lost|broke off|left the mesh|ended/i.test(error.message) &&
+      !/model server/i.test(error.message); // the provider is there, and says so
     return {
       code: isLost ? "provider_lost" : "model",
       text: error.message,

@@ -8,15 +8,21 @@ export type Told =
 export interface Tabs {
   tell(what: Told): void;
   listen(listener: (what: Told) => void): void;
-  /** Others see until `work` ends that this tab answers `id`. */
-  hold(id: string, work: Promise<unknown>): void;
-  /** Which answers a tab, this one or another, is at work on. */
-  held(): Promise<ReadonlySet<string>>;
+  /** An answer to be at work on, alone, until what is returned is called. Null: somebody
+   * is, another tab or this one. */
+  claim(id: string): Promise<(() => void) | null>;
+  /** Resolves when whoever was at work on it is not any more, closed tabs included. */
+  free(id: string): Promise<void>;
+  /** Not while another tab does. */
+  alone<T>(work: () => Promise<T>): Promise<T>;
 }
 
 const CHANNEL = "meshllm-chats";
 const LOCK = "meshllm-answer-";
+const ALONE = "meshllm-alone";
 
+/** With Web Locks, which browsers have on https and on localhost, and free when a tab is
+ * closed. On plain http elsewhere each tab knows of its own work only. */
 export class BrowserTabs implements Tabs {
   readonly #channel = new BroadcastChannel(CHANNEL);
   readonly #own = new Set<string>();
@@ -29,19 +35,33 @@ export class BrowserTabs implements Tabs {
     this.#channel.onmessage = (event: MessageEvent<Told>) => listener(event.data);
   }
 
-  hold(id: string, work: Promise<unknown>): void {
+  claim(id: string): Promise<(() => void) | null> {
+    if (this.#own.has(id)) return Promise.resolve(null);
     this.#own.add(id);
-    void work.finally(() => this.#own.delete(id));
-    // Not on plain http beyond localhost. The browser frees it when the tab is closed.
-    void navigator.locks?.request(LOCK + id, () => work.catch(() => undefined));
+    return new Promise((resolve) => {
+      const work = (lock?: Lock | null): Promise<void> | undefined => {
+        if (lock !== null)
+          return new Promise((end) => resolve(() => this.#end(id, end)));
+        this.#own.delete(id);
+        resolve(null);
+        return undefined;
+      };
+      if (navigator.locks === undefined) void work();
+      else void navigator.locks.request(LOCK + id, { ifAvailable: true }, work);
+    });
   }
 
-  async held(): Promise<ReadonlySet<string>> {
-    const held = new Set(this.#own);
-    const state = await navigator.locks?.query();
-    for (const { name } of state?.held ?? []) {
-      if (name?.startsWith(LOCK)) held.add(name.slice(LOCK.length));
-    }
-    return held;
+  async free(id: string): Promise<void> {
+    await navigator.locks?.request(LOCK + id, () => undefined);
+  }
+
+  async alone<T>(work: () => Promise<T>): Promise<T> {
+    if (navigator.locks === undefined) return work();
+    return navigator.locks.request(ALONE, work);
+  }
+
+  #end(id: string, end: () => void): void {
+    this.#own.delete(id);
+    end();
   }
 }

@@ -1,5 +1,6 @@
 /** Pure: what went wrong, as a sentence and as something that can be done about it. */
 
+import type { Holder, ListedModel } from "../connection.ts";
 import {
   Code,
   NoRoute,
@@ -138,7 +139,7 @@ const TITLES: Record<ProblemCode, string> = {
   timeout: "It took too long",
   udp_blocked: "This network blocks the way",
   unreachable: "No connection",
-  model: "The model server refused",
+  model: "The model server could not answer",
   other: "That did not work",
 };
 
@@ -147,8 +148,7 @@ const ADVICE: Partial<Record<ProblemCode, string>> = {
     "It comes back by itself when its machine is on again. Another model may be there now.",
   busy: "Try again in a moment, or ask another provider.",
   model_not_found: "Choose one of the models that are there now.",
-  quota:
-    "The provider's owner sets how much you may ask for. Another provider may answer.",
+  quota: "The provider's owner sets how much you may ask for.",
   expired: "Ask whoever invited you for a new link.",
   too_large: "Leave out some files or pictures, or start a new conversation.",
   udp_blocked:
@@ -164,10 +164,12 @@ export function problemAdvice(code: ProblemCode): string {
   return ADVICE[code] ?? "";
 }
 
-/** Whether another provider of the same model might answer. */
-export function mayAskAnother(code: ProblemCode): boolean {
+/** Whether somebody else might answer. */
+function mayAskAnother(code: ProblemCode): boolean {
   return [
     "provider_lost",
+    "no_provider",
+    "model_not_found",
     "busy",
     "quota",
     "timeout",
@@ -175,4 +177,32 @@ export function mayAskAnother(code: ProblemCode): boolean {
     "model",
     "other",
   ].includes(code);
+}
+
+/** Another way to an answer. */
+export interface Alternative {
+  readonly model: string;
+  readonly provider: { readonly id: string; readonly name: string };
+}
+
+const OTHERS_MAX = 3;
+
+/** The same model at others; where nobody else has it, other models at others. `failed`
+ * is the provider that was asked, as far as that is known. */
+export function alternatives(
+  { code, text }: Problem,
+  model: string,
+  failed: string | null,
+  models: readonly ListedModel[],
+): Alternative[] {
+  if (!mayAskAnother(code)) return [];
+  const hasFailed = ({ id, name }: Holder) =>
+    id === failed || ` ${text}`.includes(` ${name}`); // the sentence names who failed
+  const at = (one: ListedModel) =>
+    one.providers
+      .filter((holder) => !hasFailed(holder))
+      .map(({ id, name }) => ({ model: one.name, provider: { id, name } }));
+  const same = models.filter(({ name }) => name === model).flatMap(at);
+  const others = () => models.flatMap((one) => at(one).slice(0, 1));
+  return (same.length > 0 ? same : others()).slice(0, OTHERS_MAX);
 }

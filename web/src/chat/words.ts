@@ -1,6 +1,6 @@
 /** Pure: numbers, times and names as people read them. */
 
-import type { PathKind } from "../connection.ts";
+import type { Load, PathKind } from "../connection.ts";
 import type { Conversation, Measures } from "./types.ts";
 
 /** `0.4 s`, `12 s`, `3 min`. */
@@ -26,6 +26,13 @@ export function bytes(count: number): string {
 
 export function rate(perSecond: number): string {
   return `${perSecond < 10 ? perSecond.toFixed(1) : Math.round(perSecond)} tok/s`;
+}
+
+/** `parallel`: how many it answers at once. */
+export function loadWords({ running, waiting }: Load, parallel: number): string {
+  if (running === 0) return "free";
+  if (waiting > 0) return `busy, ${waiting} ${waiting === 1 ? "waits" : "wait"}`;
+  return running < parallel ? `${running} of ${parallel} busy` : "busy";
 }
 
 export function rtt(ms: number): string {
@@ -97,11 +104,11 @@ export function modelLine(
   return parts.join(" · ");
 }
 
-export function measuresLine(measures: Measures): string {
+export function measuresParts(measures: Measures): string[] {
   const parts: string[] = [];
   if (measures.perSecond !== null) parts.push(rate(measures.perSecond));
   if (measures.firstMs !== null) parts.push(`first word ${duration(measures.firstMs)}`);
-  return parts.join(" · ");
+  return parts;
 }
 
 const TITLE_LENGTH = 64;

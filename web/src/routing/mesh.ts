@@ -1,7 +1,14 @@
 /** From a question to the provider that answers it. */
 
 import { type Bytes, fromUtf8, toHex } from "../bytes.ts";
-import type { Answer, Ask, Holder, Kept, ListedModel } from "../connection.ts";
+import {
+  type Answer,
+  type Ask,
+  type Holder,
+  type Kept,
+  type ListedModel,
+  readLoad,
+} from "../connection.ts";
 import {
   Code,
   MeshError,
@@ -143,7 +150,7 @@ export class MeshRouter {
     const connectMs = (nowS() - began) * 1_000;
     const onAbort = () => stream.reset(Code.CANCELLED, WENT_AWAY);
     signal.addEventListener("abort", onAbort, { once: true });
-    if (ask.onQueue !== undefined) stream.onInfo = placeReader(ask.onQueue);
+    stream.onInfo = (json) => tell(ask, json);
     const settle = this.#links.impatient(link, () => {
       // Nothing was answered yet, and the path is lost: do not wait for it.
       if (this.#another(ask, tried) === undefined) return;
@@ -177,15 +184,15 @@ export class MeshRouter {
 }
 
 /** INFO is advisory: what we do not understand is not for us. */
-function placeReader(onQueue: (place: number) => void): (json: Bytes) => void {
-  return (json) => {
-    try {
-      const said = JSON.parse(fromUtf8(json)) as { readonly queue?: unknown } | null;
-      if (typeof said?.queue === "number") onQueue(said.queue);
-    } catch {
-      // not JSON
-    }
-  };
+function tell(ask: Ask, json: Bytes): void {
+  try {
+    const said = JSON.parse(fromUtf8(json)) as Record<string, unknown> | null;
+    if (typeof said?.["queue"] === "number") ask.onQueue?.(said["queue"]);
+    const load = readLoad(said);
+    if (load !== null) ask.onLoad?.(load);
+  } catch {
+    // not JSON
+  }
 }
 
 function keyOf(provider: Provider): string {

@@ -74,6 +74,13 @@ export class Chats {
     });
   }
 
+  /** For a page that goes: nothing is waited for, so that it is done all the same. */
+  putAtOnce(messages: readonly Message[]): void {
+    const transaction = this.#database.transaction([MESSAGES], "readwrite");
+    for (const message of messages) transaction.objectStore(MESSAGES).put(message);
+    transaction.commit();
+  }
+
   /** Changes what is there now, which another tab may have written. Null: it is gone. */
   change(
     id: string,

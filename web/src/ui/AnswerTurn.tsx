@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Phase, Running } from "../app/running.ts";
 import type { AnswerMessage } from "../chat/types.ts";
-import { duration, measuresLine, rate, wayName } from "../chat/words.ts";
+import { duration, measuresParts, rate, wayName } from "../chat/words.ts";
 import { BranchButtons } from "./BranchButtons.tsx";
 import { copy } from "./clipboard.ts";
 import { useWorld } from "./context.ts";
@@ -118,7 +118,7 @@ function Thinking({
             ? "Thinking"
             : took === null
               ? "Thoughts"
-              : `Thought for ${duration(took)}`}
+              : `Thought for ${took < 500 ? "a moment" : duration(took)}`}
         </span>
         <Icon name="down" size={15} />
       </summary>
@@ -154,24 +154,32 @@ function Progress({
   message: AnswerMessage;
   running: Running | null;
 }): JSX.Element {
-  const { chat } = useWorld();
   const perSecond = running?.rate.value ?? null;
   return (
-    <>
-      <button type="button" class="button stop" onClick={() => chat.stop(message.id)}>
-        <Icon name="stop" size={16} />
-        Stop
-      </button>
-      <span class="carried">
-        {[
-          message.provider?.name,
-          message.way && wayName(message.way).toLowerCase(),
-          perSecond !== null && rate(perSecond),
-        ]
-          .filter(Boolean)
-          .join(" · ")}
-      </span>
-    </>
+    <Carried
+      parts={[
+        message.provider?.name,
+        message.way && wayName(message.way).toLowerCase(),
+        perSecond !== null && rate(perSecond),
+      ]}
+    />
+  );
+}
+
+/** Each part stays on one line. */
+function Carried({
+  parts,
+}: {
+  parts: readonly (string | false | null | undefined)[];
+}): JSX.Element {
+  const said = parts.filter((part) => typeof part === "string" && part !== "");
+  return (
+    <span class="carried">
+      {said.flatMap((part, index) => [
+        index > 0 ? " · " : "",
+        <span key={index}>{part}</span>,
+      ])}
+    </span>
   );
 }
 
@@ -183,8 +191,8 @@ function Done({ message, isLast }: Props): JSX.Element {
     message.model.replace(/:latest$/, ""),
     provider?.name,
     way && wayName(way).toLowerCase(),
-    measures && measuresLine(measures),
-  ].filter(Boolean);
+    ...(measures === null ? [] : measuresParts(measures)),
+  ];
   return (
     <>
       <div class={isLast ? "actions shown" : "actions"}>
@@ -205,13 +213,13 @@ function Done({ message, isLast }: Props): JSX.Element {
           class="icon small"
           aria-label="Answer again"
           title="Answer again"
-          disabled={chat.active.value !== null}
+          disabled={chat.busy.value !== null}
           onClick={() => void chat.regenerate(message)}
         >
           <Icon name="again" size={17} />
         </button>
       </div>
-      <span class="carried">{parts.join(" · ")}</span>
+      <Carried parts={parts} />
     </>
   );
 }

@@ -20,7 +20,7 @@ export function Composer(): JSX.Element {
   const [files, setFiles] = useState<readonly TextFile[]>([]);
   const [isOver, setOver] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
-  const active = chat.active.value;
+  const busy = chat.busy.value;
   const isEmpty = !text.trim() && pictures.length + files.length === 0;
   const canAsk = chat.model.value !== null;
 
@@ -56,7 +56,7 @@ export function Composer(): JSX.Element {
   useDrop(setOver, (dropped) => void add(dropped));
 
   const send = () => {
-    if (isEmpty || active !== null || !canAsk) return;
+    if (isEmpty || busy !== null || !canAsk) return;
     const draft = { text: text.trim(), pictures, files };
     write("");
     setPictures([]);
@@ -68,7 +68,7 @@ export function Composer(): JSX.Element {
     if (event.key === "Enter" && !event.shiftKey && !hasTouchKeyboard()) {
       event.preventDefault();
       send();
-    } else if (event.key === "ArrowUp" && text === "" && active === null) {
+    } else if (event.key === "ArrowUp" && text === "" && busy === null) {
       const last = chat.path.value.findLast((message) => message.role === "user");
       if (!last) return;
       event.preventDefault();
@@ -110,13 +110,13 @@ export function Composer(): JSX.Element {
             void add(pasted);
           }}
         />
-        {active ? (
+        {busy !== null ? (
           <button
             type="button"
             class="send"
             aria-label="Stop the answer"
             title="Stop (Esc)"
-            onClick={() => active.stop()}
+            onClick={() => chat.stop(busy)}
           >
             <Icon name="stop" />
           </button>

@@ -1,27 +1,38 @@
 /** Which model answers, and at whose machine: what is known of its speed and its load. */
 
 import type { JSX } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { type Chat, canChat } from "../app/chat.ts";
-import { asRecord } from "../chat/lines.ts";
+import { useState } from "preact/hooks";
+import { canChat } from "../app/chat.ts";
+import type { Standing } from "../app/standing.ts";
 import { fold } from "../chat/search.ts";
-import { modelLine, rate, rtt, shortKey, wayName, wayOf } from "../chat/words.ts";
-import { type Connection, type Holder, json, type ListedModel } from "../connection.ts";
+import {
+  loadWords,
+  modelLine,
+  rate,
+  rtt,
+  shortKey,
+  wayName,
+  wayOf,
+} from "../chat/words.ts";
+import type { Holder, ListedModel } from "../connection.ts";
 import { useWorld } from "./context.ts";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./icons.tsx";
 import { PathGlyph } from "./PathGlyph.tsx";
 import { usePathChanges } from "./paths.ts";
+import { type Standings, useStandings } from "./standings.ts";
 
 const SEARCH_FROM = 8; // models; fewer are looked through at a glance
 
 export function ModelPicker(): JSX.Element {
   const { chat, face } = useWorld();
   usePathChanges(chat);
-  const loaded = useLoaded(chat);
   const [query, setQuery] = useState("");
   const close = () => (face.panel.value = null);
-  const models = chat.models.value.filter(canChat);
+  const models = chat.models.value
+    .filter(canChat)
+    .sort((one, other) => one.name.localeCompare(other.name));
+  const standings = useStandings(chat, models);
   const shown = models.filter(({ name }) => fold(name).includes(fold(query.trim())));
   const choose = (model: string, pin: string | null) => {
     void chat.choose({ model, pin });
@@ -49,7 +60,12 @@ export function ModelPicker(): JSX.Element {
       )}
       <ul class="models">
         {shown.map((model) => (
-          <ModelRow key={model.name} model={model} loaded={loaded} onChoose={choose} />
+          <ModelRow
+            key={model.name}
+            model={model}
+            standings={standings}
+            onChoose={choose}
+          />
         ))}
       </ul>
       <button
@@ -61,8 +77,9 @@ export function ModelPicker(): JSX.Element {
         Instructions and options
       </button>
       <p class="fine">
-        Speeds are what this browser measured. “Loaded” is what providers say of
-        themselves; a model that is not loaded takes a moment longer for its first word.
+        Speeds are what this browser measured; how busy they are and what is loaded,
+        providers say themselves. A model that is not loaded takes longer for its first
+        word.
       </p>
     </Dialog>
   );
@@ -70,11 +87,11 @@ export function ModelPicker(): JSX.Element {
 
 interface RowProps {
   readonly model: ListedModel;
-  readonly loaded: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly standings: Standings;
   readonly onChoose: (model: string, pin: string | null) => void;
 }
 
-function ModelRow({ model, loaded, onChoose }: RowProps): JSX.Element {
+function ModelRow({ model, standings, onChoose }: RowProps): JSX.Element {
   const { chat } = useWorld();
   const { pin } = chat.current.value;
   const isChosen = chat.model.value?.name === model.name;
@@ -100,7 +117,7 @@ function ModelRow({ model, loaded, onChoose }: RowProps): JSX.Element {
             key={holder.id}
             holder={holder}
             model={model.name}
-            isLoaded={loaded.get(holder.id)?.has(model.name) ?? false}
+            standing={standings.get(holder.id)}
             isPinned={isPinned && holder.id === pin}
             isAlone={model.providers.length === 1}
             onChoose={() => onChoose(model.name, holder.id)}
@@ -139,7 +156,7 @@ function Ability({
 interface HolderProps {
   readonly holder: Holder;
   readonly model: string;
-  readonly isLoaded: boolean;
+  readonly standing: Standing | "silent" | undefined;
   readonly isPinned: boolean;
   readonly isAlone: boolean;
   readonly onChoose: () => void;
@@ -148,7 +165,7 @@ interface HolderProps {
 function HolderRow({
   holder,
   model,
-  isLoaded,
+  standing,
   isPinned,
   isAlone,
   onChoose,
@@ -157,19 +174,21 @@ function HolderRow({
   const path = chat.connection
     .paths()
     .find(({ provider }) => provider.id === holder.id);
-  const way =
-    holder.path === null ? null : wayOf(holder.path, path?.candidates?.remote ?? null);
+  const kind = path?.kind ?? holder.path;
+  const way = kind === null ? null : wayOf(kind, path?.candidates?.remote ?? null);
   const speed = chat.speeds.of(holder.id, model);
-  const { streams, parallel } = holder;
-  const busy =
-    streams > 0
-      ? `${streams} of ${parallel} places taken by you`
-      : parallel > 1 && `answers ${parallel} at once`;
+  const told = standing === "silent" ? undefined : standing;
+  const isLoaded = told?.loaded.has(model);
   const facts = [
-    way === null ? "not connected yet" : wayName(way).toLowerCase(),
+    way !== null
+      ? wayName(way).toLowerCase()
+      : standing === "silent"
+        ? "no connection"
+        : "connecting …",
     path?.rttMs != null && rtt(path.rttMs),
     speed !== null && rate(speed),
-    busy,
+    told?.load && loadWords(told.load, holder.parallel),
+    isLoaded === false && "not loaded",
   ].filter(Boolean);
   return (
     <li>
@@ -180,7 +199,7 @@ function HolderRow({
         title={isAlone ? `Only ${holder.name} has it` : `Always ask ${holder.name}`}
         onClick={onChoose}
       >
-        <PathGlyph way={way} isBusy={(path?.streams ?? 0) > 0} />
+        <PathGlyph way={way} isBusy={(told?.load?.running ?? 0) > 0} />
         <span class="name">{holder.name}</span>
         <span class="key">{shortKey(holder.id)}</span>
         {isLoaded && (
@@ -193,53 +212,5 @@ function HolderRow({
         {isPinned && <Icon name="check" size={17} />}
       </button>
     </li>
-  );
-}
-
-/** What connected providers have loaded, by their ids; asked when the panel opens. */
-function useLoaded(chat: Chat): ReadonlyMap<string, ReadonlySet<string>> {
-  const [loaded, set] = useState<ReadonlyMap<string, ReadonlySet<string>>>(new Map());
-  const connected = chat.models.value
-    .flatMap(({ providers }) => providers)
-    .filter(({ path }) => path !== null)
-    .map(({ id }) => id);
-  const ids = useMemo(() => [...new Set(connected)].sort(), [connected.join()]);
-  useEffect(() => {
-    const abort = new AbortController();
-    for (const id of ids) {
-      loadedAt(chat.connection, id, abort.signal).then(
-        (names) => {
-          if (abort.signal.aborted) return;
-          set((before) => new Map(before).set(id, names));
-          chat.connection.probe(); // our own question counted as load meanwhile
-        },
-        () => undefined, // it does not say: then nothing is shown
-      );
-    }
-    return () => abort.abort();
-  }, [ids, chat]);
-  return loaded;
-}
-
-async function loadedAt(
-  connection: Connection,
-  provider: string,
-  signal: AbortSignal,
-): Promise<Set<string>> {
-  const ask = {
-    method: "GET",
-    path: "/api/ps",
-    model: null,
-    provider,
-    body: json(null).slice(0, 0),
-    signal,
-  } as const;
-  const answer = await connection.ask(ask);
-  let text = "";
-  const decoder = new TextDecoder();
-  for await (const bytes of answer) text += decoder.decode(bytes, { stream: true });
-  const models = asRecord(JSON.parse(text))["models"];
-  return new Set(
-    Array.isArray(models) ? models.map((model) => String(asRecord(model)["name"])) : [],
   );
 }

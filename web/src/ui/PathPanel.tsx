@@ -1,7 +1,7 @@
 /** Who carries the words: the path as it is now, and in plain words who can see what. */
 
 import type { JSX } from "preact";
-import { rtt, shortKey, wayName } from "../chat/words.ts";
+import { rtt, shortKey, wayName, wayOf } from "../chat/words.ts";
 import type { PathView } from "../connection.ts";
 import { useWorld } from "./context.ts";
 import { Dialog } from "./Dialog.tsx";
@@ -114,13 +114,8 @@ export function PathPanel(): JSX.Element {
 }
 
 function alsoLine(path: PathView): string {
-  const parts: string[] = [
-    path.kind === "relay"
-      ? "through a relay"
-      : path.kind === "lan"
-        ? "local network"
-        : "direct",
-  ];
+  const way = wayOf(path.kind, path.candidates?.remote ?? null);
+  const parts = [wayName(way).toLowerCase()];
   if (path.rttMs !== null) parts.push(rtt(path.rttMs));
   return parts.join(" · ");
 }

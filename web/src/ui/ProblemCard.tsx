@@ -1,11 +1,10 @@
 /** Why there is no answer, and what can be done now. */
 
 import type { JSX } from "preact";
-import { mayAskAnother, problemAdvice, problemTitle } from "../chat/problems.ts";
+import { canChat } from "../app/chat.ts";
+import { alternatives, problemAdvice, problemTitle } from "../chat/problems.ts";
 import type { AnswerMessage } from "../chat/types.ts";
 import { useWorld } from "./context.ts";
-
-const OTHERS = 3;
 
 export function ProblemCard({
   message,
@@ -16,15 +15,11 @@ export function ProblemCard({
   const { problem } = message;
   if (problem === null) return null;
   const { code, text, retryAfterS } = problem;
-  const model = chat.models.value.find(({ name }) => name === message.model);
   const failed = message.provider?.id ?? chat.current.value.pin;
-  const others = mayAskAnother(code)
-    ? (model?.providers ?? [])
-        .filter(({ id, name }) => id !== failed && !text.includes(` ${name}`))
-        .slice(0, OTHERS)
-    : [];
+  const models = chat.models.value.filter(canChat);
+  const others = alternatives(problem, message.model, failed, models);
   const advice = problemAdvice(code);
-  const isBusy = chat.active.value !== null;
+  const isBusy = chat.busy.value !== null;
   const isPinned = chat.current.value.pin !== null;
   return (
     <div class="problem" role="alert">
@@ -43,15 +38,17 @@ export function ProblemCard({
             Continue the answer
           </button>
         )}
-        {others.map(({ id, name }) => (
+        {others.map(({ model, provider: { id, name } }) => (
           <button
-            key={id}
+            key={`${model} ${id}`}
             type="button"
             class="button"
             disabled={isBusy}
-            onClick={() => void chat.regenerate(message, { pin: id })}
+            onClick={() => void chat.regenerate(message, { model, pin: id })}
           >
-            Ask {name}
+            {model === message.model
+              ? `Ask ${name}`
+              : `Ask ${model.replace(/:latest$/, "")} at ${name}`}
           </button>
         ))}
         <button

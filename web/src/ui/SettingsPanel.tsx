@@ -8,12 +8,46 @@ import { useWorld } from "./context.ts";
 import { Dialog } from "./Dialog.tsx";
 
 const THINK: readonly (readonly [Think, string])[] = [
-  ["auto", "As the model likes"],
+  ["auto", "Model’s own way"],
   ["off", "No"],
   ["on", "Yes"],
   ["low", "A little"],
   ["medium", "Some"],
   ["high", "A lot"],
+];
+
+interface NumberOption {
+  readonly name: string;
+  readonly hint: string;
+  readonly step: number;
+  readonly max?: number;
+}
+
+type NumberName = "temperature" | "topP" | "maxTokens" | "contextTokens" | "seed";
+
+const NUMBERS: readonly (NumberOption & { readonly field: NumberName })[] = [
+  {
+    field: "temperature",
+    name: "Temperature",
+    hint: "0 is sober, 1 and more is bold",
+    step: 0.1,
+    max: 2,
+  },
+  {
+    field: "topP",
+    name: "Top-p",
+    hint: "Leaves out unlikely words",
+    step: 0.05,
+    max: 1,
+  },
+  { field: "maxTokens", name: "Longest answer", hint: "Tokens", step: 1 },
+  {
+    field: "contextTokens",
+    name: "Context",
+    hint: "Tokens; the provider may allow less",
+    step: 256,
+  },
+  { field: "seed", name: "Seed", hint: "The same seed, the same answer", step: 1 },
 ];
 
 export function SettingsPanel(): JSX.Element {
@@ -58,43 +92,14 @@ export function SettingsPanel(): JSX.Element {
           </select>
         </label>
       )}
-      <NumberField
-        name="Temperature"
-        hint="0 is sober, 1 and more is bold"
-        value={settings.temperature}
-        step={0.1}
-        max={2}
-        onChange={(temperature) => change({ temperature })}
-      />
-      <NumberField
-        name="Top-p"
-        hint="Leaves out unlikely words"
-        value={settings.topP}
-        step={0.05}
-        max={1}
-        onChange={(topP) => change({ topP })}
-      />
-      <NumberField
-        name="Longest answer"
-        hint="Tokens"
-        value={settings.maxTokens}
-        step={1}
-        onChange={(maxTokens) => change({ maxTokens })}
-      />
-      <NumberField
-        name="Context"
-        hint="Tokens; the provider may allow less"
-        value={settings.contextTokens}
-        step={256}
-        onChange={(contextTokens) => change({ contextTokens })}
-      />
-      <NumberField
-        name="Seed"
-        hint="The same seed, the same answer"
-        value={settings.seed}
-        step={1}
-        onChange={(seed) => change({ seed })}
-      />
+      {NUMBERS.map(({ field, ...number }) => (
+        <NumberField
+          key={field}
+          {...number}
+          value={settings[field]}
+          onChange={(value) => change({ [field]: value })}
+        />
+      ))}
       <div class="row">
         <button type="button" class="button" onClick={() => change(NO_SETTINGS)}>
           Back to the model’s own
@@ -104,12 +109,8 @@ export function SettingsPanel(): JSX.Element {
   );
 }
 
-interface NumberProps {
-  readonly name: string;
-  readonly hint: string;
+interface NumberProps extends NumberOption {
   readonly value: number | null;
-  readonly step: number;
-  readonly max?: number;
   readonly onChange: (value: number | null) => void;
 }
 

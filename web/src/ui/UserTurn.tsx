@@ -17,7 +17,7 @@ export const UserTurn = memo(({ message }: { message: UserMessage }): JSX.Elemen
   const [isCopied, tellCopied] = useBriefly();
   const [isFolded, setFolded] = useState(message.text.length > LONG);
   const isEditing = face.editing.value === message.id;
-  const isBusy = chat.active.value !== null;
+  const isBusy = chat.busy.value !== null;
   return (
     <article class="turn mine" id={`m-${message.id}`} aria-label="You">
       <Attachments message={message} />

@@ -36,9 +36,7 @@ export function Welcome(): JSX.Element {
       <p>
         {way === "relay"
           ? `Your words go to ${provider.name} through a relay, which passes on what it cannot read.`
-          : isGateway
-            ? `Your words go from this machine straight to ${provider.name}. No server in between can read them.`
-            : `Your words go from this browser straight to ${provider.name}. No server in between can read them.`}{" "}
+          : `Your words go from this ${isGateway ? "machine" : "browser"} ${way === null ? "" : "straight "}to ${provider.name}. No server in between can read them.`}{" "}
         <button type="button" class="link" onClick={() => face.show("path")}>
           Who sees what
         </button>

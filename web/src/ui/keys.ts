@@ -30,7 +30,7 @@ export function listenToKeys({ chat, face }: World): () => void {
     if (key === "escape" && event.shiftKey) focusComposer();
     else if (key === "escape" && face.panel.value === null) {
       if (face.isDrawerOpen.value) face.isDrawerOpen.value = false;
-      else if (chat.active.value) chat.active.value.stop();
+      else if (chat.busy.value !== null) chat.stop(chat.busy.value);
       else return;
     } else if (!isCommand || event.altKey) return;
     else if (event.shiftKey) {

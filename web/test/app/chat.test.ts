@@ -1,6 +1,6 @@
 import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { Chat } from "../../src/app/chat.ts";
 import { type Remembered, Speeds } from "../../src/app/remembered.ts";
 import type { Tabs, Told } from "../../src/app/tabs.ts";
@@ -14,11 +14,13 @@ import { end, model, ScriptedConnection, say, think } from "./connection.ts";
 /** Tabs of one browser. */
 class Neighbours {
   readonly listeners: ((told: Told) => void)[] = [];
-  readonly holds = new Set<string>();
+  readonly #claims = new Map<string, { tab: object; gone: () => void }>();
+  readonly #ends = new Map<string, Promise<void>>();
+  #alone: Promise<unknown> = Promise.resolve();
 
   tab(): Tabs {
     let own: (told: Told) => void = () => {};
-    return {
+    const tab: Tabs = {
       tell: (told) => {
         for (const listener of this.listeners) if (listener !== own) listener(told);
       },
@@ -26,12 +28,33 @@ class Neighbours {
         own = listener;
         this.listeners.push(listener);
       },
-      hold: (id, work) => {
-        this.holds.add(id);
-        void work.finally(() => this.holds.delete(id));
+      claim: async (id) => {
+        if (this.#claims.has(id)) return null;
+        const ended = new Promise<void>((gone) => this.#claims.set(id, { tab, gone }));
+        this.#ends.set(id, ended);
+        return () => this.#end(id, tab);
       },
-      held: async () => this.holds,
+      free: async (id) => this.#ends.get(id),
+      alone: (work) => {
+        const after = this.#alone.then(work, work);
+        this.#alone = after;
+        return after;
+      },
     };
+    return tab;
+  }
+
+  /** As the browser frees the locks of a closed tab, which says nothing any more. */
+  close(): void {
+    this.listeners.length = 0;
+    for (const [id, { tab }] of this.#claims) this.#end(id, tab);
+  }
+
+  #end(id: string, tab: object): void {
+    const claim = this.#claims.get(id);
+    if (claim?.tab !== tab) return;
+    this.#claims.delete(id);
+    claim.gone();
   }
 }
 
@@ -50,11 +73,11 @@ let neighbours: Neighbours;
 let chat: Chat;
 let clock = 1_000;
 
-function openChat(): Chat {
+function openChat(its: Chats = chats): Chat {
   const kept = memory();
   return new Chat({
     connection,
-    chats,
+    chats: its,
     runs: new Runs(database),
     tabs: neighbours.tab(),
     memory: kept,
@@ -74,14 +97,21 @@ beforeEach(async () => {
   neighbours = new Neighbours();
   chat = openChat();
 });
-afterEach(() => database.close());
 
 const draft = (text: string) => ({ text, pictures: [], files: [] });
 const last = (of = chat) => of.path.value.at(-1) as AnswerMessage;
 const texts = (of = chat) => of.path.value.map(({ text }) => text);
 
-async function until(ready: () => boolean): Promise<void> {
-  while (!ready()) await new Promise((resolve) => setTimeout(resolve, 1));
+function makeGate(): { readonly wait: Promise<void>; readonly open: () => void } {
+  let open = () => {};
+  const wait = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { wait, open };
+}
+
+async function until(ready: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await ready())) await new Promise((resolve) => setTimeout(resolve, 1));
 }
 
 test("a question is kept with its answer, and measured", async () => {
@@ -237,7 +267,7 @@ test("an answer whose tab was closed is cut, not running for ever", async () => 
   void chat.send(draft("Q"));
   await until(() => chat.active.value?.message.value.text === "begun");
   const id = chat.current.value.id;
-  neighbours.holds.clear(); // as the browser frees the locks of a closed tab
+  neighbours.close();
   const other = openChat();
   await other.open(id);
   expect(last(other)).toMatchObject({ state: "cut" });
@@ -257,6 +287,91 @@ test("a second tab sees an answer come, and may stop it", async () => {
   await until(() => last(other).state === "stopped");
   expect(last(other).text).toBe("begun");
   expect(other.elsewhere.value.size).toBe(0);
+});
+
+test("an answer that ends while another tab opens it stays whole", async () => {
+  const gate = makeGate();
+  const read = chats.whole.bind(chats);
+  const reading = new Chats(database);
+  const other = openChat(reading);
+  connection.script(say("all of it"), { wait: gate.wait }, end());
+  const sent = chat.send(draft("Q"));
+  await until(() => chat.running.value.size === 1);
+  const { id } = chat.current.value;
+  reading.whole = async (wanted) => {
+    const whole = await read(wanted); // as it was then: running
+    gate.open();
+    await sent;
+    return whole;
+  };
+  await other.open(id);
+  expect(last(other)).toMatchObject({ state: "done", text: "all of it" });
+  expect(await chats.message(last().id)).toMatchObject({ state: "done" });
+});
+
+test("what came while another tab opened the conversation is shown there", async () => {
+  const gate = makeGate();
+  connection.script({ wait: gate.wait }, say("begun"), { wait: new Promise(() => {}) });
+  void chat.send(draft("Q"));
+  await until(() => chat.running.value.size === 1);
+  const { id } = chat.current.value;
+  const reading = new Chats(database);
+  const other = openChat(reading);
+  const kept = new Promise<void>((resolve) => {
+    neighbours.listeners.push((told) => told.type === "message" && resolve());
+  });
+  const read = reading.whole.bind(reading);
+  reading.whole = async (wanted) => {
+    const whole = await read(wanted);
+    gate.open();
+    await until(() => chat.active.value?.message.value.text === "begun");
+    await kept; // told to a tab that shows nothing yet
+    return whole;
+  };
+  await other.open(id);
+  expect(last(other)).toMatchObject({ state: "running", text: "begun" });
+});
+
+test("two tabs that are loaded at once do not both take an answer up", async () => {
+  connection.script(say("Once"), { wait: new Promise(() => {}) });
+  void chat.send(draft("A story"));
+  await until(() => chat.active.value?.message.value.text === "Once");
+  const { id } = chat.current.value;
+  neighbours.close();
+  connection.script(say(" upon a time"), end());
+  const [one, two] = [openChat(), openChat()];
+  await Promise.all([one.takeUp(), two.takeUp()]);
+  expect(connection.resumed).toHaveLength(1);
+  await Promise.all([one.open(id), two.open(id)]);
+  await until(() => last(one).state === "done" && last(two).state === "done");
+  expect(texts(two)).toEqual(["A story", "Once upon a time"]);
+});
+
+test("an answer of a tab that is closed goes on in the one that shows it", async () => {
+  connection.script(say("Once"), { wait: new Promise(() => {}) });
+  void chat.send(draft("A story"));
+  await until(() => chat.active.value?.message.value.text === "Once");
+  const other = openChat();
+  await other.open(chat.current.value.id);
+  expect(other.busy.value).toBe(last().id);
+  connection.script(say(" upon a time"), end());
+  neighbours.close();
+  await until(() => last(other).state === "done");
+  expect(texts(other)).toEqual(["A story", "Once upon a time"]);
+});
+
+test("what is asked in one tab is shown in another that has the conversation", async () => {
+  connection.script(say("one"), end());
+  await chat.send(draft("Q1"));
+  const other = openChat();
+  await other.load();
+  await other.open(chat.current.value.id);
+  connection.script(say("two"), end());
+  await chat.send(draft("Q2"));
+  await until(() => last(other).state === "done" && texts(other).length === 4);
+  expect(texts(other)).toEqual(["Q1", "one", "Q2", "two"]);
+  await chat.rename(chat.current.value.id, "Named");
+  await until(() => other.current.value.title === "Named");
 });
 
 test("renaming, deleting and bringing back", async () => {
@@ -331,7 +446,7 @@ test("a reload ends no answer: it goes on behind the last byte that was kept", a
   await until(() => chat.active.value?.message.value.text === "Once");
   await new Promise((resolve) => setTimeout(resolve, 20)); // half a line is kept, too
   const id = chat.current.value.id;
-  neighbours.holds.clear(); // as the browser frees the locks of a closed tab
+  neighbours.close();
 
   connection.script(line.slice(20), end());
   const other = openChat();
@@ -353,10 +468,46 @@ test("what cannot be taken up is cut, and keeps what came", async () => {
   void chat.send(draft("A story"));
   await until(() => chat.active.value?.message.value.text === "Once");
   const id = chat.current.value.id;
-  neighbours.holds.clear();
+  neighbours.close();
   const other = openChat();
   await other.takeUp();
   await other.open(id);
   await until(() => last(other).state === "cut");
   expect(last(other)).toMatchObject({ text: "Once", problem: null });
+});
+
+test("behind a gateway a reload lets the model go on from what was kept", async () => {
+  connection.kind = "gateway";
+  connection.script(say("Once"), { wait: new Promise(() => {}) });
+  void chat.send(draft("A story"));
+  await until(() => chat.active.value?.message.value.text === "Once");
+  const { id } = chat.current.value;
+  chat.keep(); // as a page does that goes
+  await until(async () => (await chats.message(last().id))?.text === "Once");
+  neighbours.close();
+  connection.script(say(" upon a time"), end());
+  const other = openChat();
+  await other.open(id);
+  expect(last(other)).toMatchObject({ state: "cut", text: "Once" });
+  connection.phase = "connecting";
+  const going = other.goOnAfterReload();
+  expect(connection.asked).toHaveLength(1);
+  connection.phase = "ready";
+  connection.tell("state");
+  await going;
+  expect(texts(other)).toEqual(["A story", "Once upon a time"]);
+  expect(connection.body(1).messages.at(-1)).toEqual({
+    role: "assistant",
+    content: "Once",
+  });
+  await other.goOnAfterReload();
+  expect(connection.asked).toHaveLength(2); // what ended as it should has ended
+});
+
+test("of what never had a word another attempt takes the place", async () => {
+  connection.script(new NoRoute(503, "nobody", "no_provider", 5));
+  await chat.send(draft("Q"));
+  connection.script(say("one"), end());
+  await chat.regenerate(last());
+  expect(chat.siblings(last()).map(({ text }) => text)).toEqual(["one"]);
 });

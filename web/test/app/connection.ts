@@ -5,6 +5,7 @@ import type {
   Ask,
   Connection,
   ConnectionEvent,
+  ConnectionState,
   Kept,
   ListedModel,
 } from "../../src/connection.ts";
@@ -29,7 +30,8 @@ export function model(name: string, more: Partial<ListedModel> = {}): ListedMode
 }
 
 export class ScriptedConnection implements Connection {
-  readonly kind = "mesh";
+  kind: Connection["kind"] = "mesh";
+  phase: ConnectionState["phase"] = "ready";
   readonly url = "https://hub.example";
   readonly asked: Ask[] = [];
   readonly #answers: {
@@ -109,8 +111,8 @@ export class ScriptedConnection implements Connection {
     return JSON.parse(new TextDecoder().decode(this.asked[at]?.body));
   }
 
-  state() {
-    return { phase: "ready", problem: null } as const;
+  state(): ConnectionState {
+    return { phase: this.phase, problem: null };
   }
   me() {
     return null;

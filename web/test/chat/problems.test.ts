@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import {
-  mayAskAnother,
+  alternatives,
   problemAdvice,
   problemOf,
   problemTitle,
@@ -13,6 +13,7 @@ import {
   PeerUnreachable,
   StreamReset,
 } from "../../src/errors.ts";
+import { model } from "../app/connection.ts";
 
 test.each([
   [new NoRoute(503, "x", "no_provider", 5), "no_provider"],
@@ -60,9 +61,31 @@ test.each([
   expect(problem.text).not.toBe("");
 });
 
-test("another is offered where another may help", () => {
-  expect(mayAskAnother("provider_lost")).toBe(true);
-  expect(mayAskAnother("too_large")).toBe(false);
+const ADA = { id: "a", name: "ada", path: null, parallel: 1, streams: 0 };
+const BOB = { ...ADA, id: "b", name: "bob" };
+const LLAMA = model("llama", { providers: [ADA, BOB] });
+const GEMMA = model("gemma", { providers: [BOB] });
+const QWEN = model("qwen", { providers: [ADA] });
+
+test.each([
+  ["the same model elsewhere first", "provider_lost", "x", "llama", "a", ["llama b"]],
+  [
+    "whom the sentence names has failed",
+    "unreachable",
+    "ada: x",
+    "llama",
+    null,
+    ["llama b"],
+  ],
+  ["else another model elsewhere", "quota", "x", "qwen", "a", ["llama b", "gemma b"]],
+  ["nobody where it is the question", "too_large", "x", "llama", "a", []],
+] as const)("another is offered: %s", (_, code, text, asked, failed, offered) => {
+  const problem = { code, text, retryAfterS: null };
+  const found = alternatives(problem, asked, failed, [LLAMA, GEMMA, QWEN]);
+  expect(found.map((one) => `${one.model} ${one.provider.id}`)).toEqual(offered);
+});
+
+test("what cannot be said is left out", () => {
   expect(problemTitle("udp_blocked")).not.toBe("");
   expect(problemAdvice("other")).toBe("");
 });

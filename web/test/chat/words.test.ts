@@ -4,7 +4,8 @@ import {
   byDay,
   bytes,
   duration,
-  measuresLine,
+  loadWords,
+  measuresParts,
   modelLine,
   rate,
   rtt,
@@ -13,6 +14,16 @@ import {
   wayOf,
 } from "../../src/chat/words.ts";
 import type { PathKind } from "../../src/connection.ts";
+
+test.each([
+  [0, 0, 1, "free"],
+  [1, 0, 1, "busy"],
+  [1, 0, 4, "1 of 4 busy"],
+  [4, 1, 4, "busy, 1 waits"],
+  [1, 3, 1, "busy, 3 wait"],
+])("%i run and %i wait where %i may: %s", (running, waiting, parallel, words) => {
+  expect(loadWords({ running, waiting }, parallel)).toBe(words);
+});
 
 test("numbers are as short as they are useful", () => {
   expect([0, 42, 940, 1500, 9949, 12_000, 200_000].map(duration)).toEqual([
@@ -75,10 +86,11 @@ test("measures that nobody told are left out", () => {
     queueMs: null,
     loadMs: null,
   };
-  expect(measuresLine({ ...none, perSecond: 20, firstMs: 400 })).toBe(
-    "20 tok/s · first word 0.4 s",
-  );
-  expect(measuresLine({ ...none, perSecond: null, firstMs: null })).toBe("");
+  expect(measuresParts({ ...none, perSecond: 20, firstMs: 400 })).toEqual([
+    "20 tok/s",
+    "first word 0.4 s",
+  ]);
+  expect(measuresParts({ ...none, perSecond: null, firstMs: null })).toEqual([]);
 });
 
 test("conversations are grouped by day, newest first", () => {

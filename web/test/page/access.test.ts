@@ -5,7 +5,16 @@ import { createRequire } from "node:module";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ScriptedOllama } from "./ollama.ts";
-import { answered, ask, lacking, launch, type Town, town } from "./stage.ts";
+import {
+  answered,
+  ask,
+  type Let,
+  lacking,
+  launch,
+  letIn,
+  type Town,
+  town,
+} from "./stage.ts";
 import { RICH } from "./words.ts";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -23,6 +32,7 @@ describe.skipIf(lacking())("accessibility", { timeout: 120_000 }, () => {
   let ada: ScriptedOllama;
   let here: Town;
   let browser: Browser;
+  let known: Let;
 
   beforeAll(async () => {
     ada = await new ScriptedOllama([
@@ -30,6 +40,7 @@ describe.skipIf(lacking())("accessibility", { timeout: 120_000 }, () => {
     ]).start();
     here = await town({ ada });
     browser = await launch();
+    known = await letIn(browser, here);
   }, 120_000);
   afterAll(async () => {
     await browser?.close();
@@ -70,14 +81,14 @@ describe.skipIf(lacking())("accessibility", { timeout: 120_000 }, () => {
     ["phone", "dark"],
   ] as const)("nothing is found, %s and %s", async (size, colorScheme) => {
     const context = await browser.newContext({
+      ...known,
       ...SIZES[size],
       colorScheme,
       reducedMotion: "reduce",
     });
     const page = await context.newPage();
     page.setDefaultTimeout(20_000);
-    const status = JSON.parse(await here.stage.run("owner", "status", "--json"));
-    await page.goto(status.running.find((one: { page?: string }) => one.page).page);
+    await page.goto(String(here.gateway.said["url"]));
     await page.locator(".composer textarea").waitFor();
     const found: Record<string, string[]> = { empty: await findings(page) };
 

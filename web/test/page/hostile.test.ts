@@ -4,7 +4,17 @@ import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CORPUS } from "./corpus.ts";
 import { ScriptedOllama } from "./ollama.ts";
-import { answered, ask, lacking, launch, type Town, town, watch } from "./stage.ts";
+import {
+  answered,
+  ask,
+  type Let,
+  lacking,
+  launch,
+  letIn,
+  type Town,
+  town,
+  watch,
+} from "./stage.ts";
 
 interface Caught {
   readonly ran: boolean;
@@ -16,6 +26,7 @@ describe.skipIf(lacking())("a hostile model", { timeout: 120_000 }, () => {
   let ada: ScriptedOllama;
   let here: Town;
   let browser: Browser;
+  let known: Let;
 
   beforeAll(async () => {
     const name = `evil"><img src=x onerror=window.__ran=1>:latest`;
@@ -25,6 +36,7 @@ describe.skipIf(lacking())("a hostile model", { timeout: 120_000 }, () => {
     ]).start();
     here = await town({ ada });
     browser = await launch();
+    known = await letIn(browser, here);
   }, 120_000);
   afterAll(async () => {
     await browser?.close();
@@ -33,7 +45,7 @@ describe.skipIf(lacking())("a hostile model", { timeout: 120_000 }, () => {
   });
 
   test("its whole corpus is shown as text, streamed, at once and after a reload", async () => {
-    const context = await browser.newContext();
+    const context = await browser.newContext(known);
     await context.addInitScript(() => {
       const caught = { violations: [] as string[] };
       Object.assign(globalThis, { __caught: caught });
@@ -48,7 +60,7 @@ describe.skipIf(lacking())("a hostile model", { timeout: 120_000 }, () => {
       void dialog.dismiss();
     });
     const { errors, strangers } = watch(page, String(here.gateway.said["url"]));
-    await page.goto(String(here.gateway.said["page"]));
+    await page.goto(String(here.gateway.said["url"]));
     await page.locator(".composer textarea").waitFor();
     await page.click(".model-button");
     await page.locator(".model", { hasText: "llama3.2" }).click();
@@ -132,11 +144,10 @@ describe.skipIf(lacking())("a hostile model", { timeout: 120_000 }, () => {
   });
 
   test("hostile names of models are text as well", async () => {
-    const context = await browser.newContext();
+    const context = await browser.newContext(known);
     const page = await context.newPage();
     const { errors, strangers } = watch(page, String(here.gateway.said["url"]));
-    const status = JSON.parse(await here.stage.run("owner", "status", "--json"));
-    await page.goto(status.running[0].page);
+    await page.goto(String(here.gateway.said["url"]));
     await page.locator(".composer textarea").waitFor();
     await page.click(".model-button");
     await page.locator(".model", { hasText: "evil" }).click();
@@ -149,10 +160,9 @@ describe.skipIf(lacking())("a hostile model", { timeout: 120_000 }, () => {
   });
 
   test("the page's policy stops what should ever get through", async () => {
-    const context = await browser.newContext();
+    const context = await browser.newContext(known);
     const page = await context.newPage();
-    const status = JSON.parse(await here.stage.run("owner", "status", "--json"));
-    await page.goto(status.running[0].page);
+    await page.goto(String(here.gateway.said["url"]));
     await page.locator(".composer textarea").waitFor();
     const blocked = await page.evaluate(async () => {
       const tries: Record<string, string> = {};

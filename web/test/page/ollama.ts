@@ -70,6 +70,11 @@ export class ScriptedOllama {
     this.#scripts.push({ steps });
   }
 
+  /** What a test that failed left over is not the next one's. */
+  clear(): void {
+    this.#scripts.length = 0;
+  }
+
   refuse(status: number, error: string): void {
     this.#scripts.push({ steps: [], status, error });
   }

@@ -7,7 +7,16 @@ import { writeFile } from "node:fs/promises";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { paced, ScriptedOllama } from "./ollama.ts";
-import { answered, ask, lacking, launch, type Town, town } from "./stage.ts";
+import {
+  answered,
+  ask,
+  type Let,
+  lacking,
+  launch,
+  letIn,
+  type Town,
+  town,
+} from "./stage.ts";
 import { LONG } from "./words.ts";
 
 const BUDGET_BYTES = 200_000;
@@ -32,12 +41,14 @@ describe.skipIf(lacking())("pace", { timeout: 180_000 }, () => {
   let ada: ScriptedOllama;
   let here: Town;
   let browser: Browser;
+  let known: Let;
   const figures: Record<string, unknown> = {};
 
   beforeAll(async () => {
     ada = await new ScriptedOllama([{ name: "llama3.2:latest" }]).start();
     here = await town({ ada });
     browser = await launch();
+    known = await letIn(browser, here);
   }, 120_000);
   afterAll(async () => {
     await browser?.close();
@@ -47,13 +58,8 @@ describe.skipIf(lacking())("pace", { timeout: 180_000 }, () => {
       await writeFile(process.env["PACE"], JSON.stringify(figures, null, 2));
   });
 
-  async function link(): Promise<string> {
-    const status = JSON.parse(await here.stage.run("owner", "status", "--json"));
-    return status.running.find((one: { page?: string }) => one.page).page;
-  }
-
   async function load(url: string, ready: string): Promise<Load> {
-    const context = await browser.newContext({ serviceWorkers: "block" });
+    const context = await browser.newContext({ ...known, serviceWorkers: "block" });
     const page = await context.newPage();
     const session = await context.newCDPSession(page);
     await session.send("Network.enable");
@@ -75,7 +81,7 @@ describe.skipIf(lacking())("pace", { timeout: 180_000 }, () => {
   }
 
   test("the first screen fits its budget, from the gateway and from the server", async () => {
-    const gateway = await load(await link(), ".composer textarea");
+    const gateway = await load(String(here.gateway.said["url"]), ".composer textarea");
     const server = await load(`${String(here.hub.said["url"])}/`, ".arrival h1");
     figures["gateway"] = gateway;
     figures["signal"] = server;
@@ -104,9 +110,9 @@ describe.skipIf(lacking())("pace", { timeout: 180_000 }, () => {
   test.each(["formatted text", "one block of code"])(
     "200 tokens a second of %s leave no long task",
     async (what) => {
-      const context = await browser.newContext();
+      const context = await browser.newContext(known);
       const page = await context.newPage();
-      await page.goto(await link());
+      await page.goto(String(here.gateway.said["url"]));
       await page.locator(".composer textarea").waitFor();
       // Formulas' library is fetched once, by an answer before the one that counts.
       ada.script("$x$");

@@ -6,7 +6,13 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import type { Browser, BrowserContext, ConsoleMessage, Page } from "playwright-core";
+import type {
+  Browser,
+  BrowserContext,
+  BrowserContextOptions,
+  ConsoleMessage,
+  Page,
+} from "playwright-core";
 import { chromium } from "playwright-core";
 import type { ScriptedOllama } from "./ollama.ts";
 
@@ -139,17 +145,27 @@ export async function town(
     await stage.run("owner", "init", String(hub.said["link"]));
     // The owner's node is online: it confirms the others as they join.
     const gateway = await stage.serve("owner", "gateway", "--port", "0", "--no-lan");
-    for (const name of Object.keys(providers)) await stage.joins(name);
-    const shares: Record<string, Serving> = {};
-    for (const [name, ollama] of Object.entries(providers)) {
-      shares[name] = await stage.share(name, ollama, ...options);
-    }
-    return { stage, hub, gateway, providers: shares };
+    const shares = Object.entries(providers).map(async ([name, ollama]) => {
+      await stage.joins(name);
+      return [name, await stage.share(name, ollama, ...options)] as const;
+    });
+    const shared = Object.fromEntries(await Promise.all(shares));
+    return { stage, hub, gateway, providers: shared };
   } catch (error) {
     await stage.close();
     throw error;
   }
 }
+
+/** What a browser has once it opened the gateway's link, for others to begin with. */
+export async function letIn(browser: Browser, here: Town): Promise<Let> {
+  const { context } = await visit(browser, String(here.gateway.said["page"]));
+  const { cookies } = await context.storageState();
+  await context.close();
+  return { storageState: { cookies, origins: [] } };
+}
+
+export type Let = Required<Pick<BrowserContextOptions, "storageState">>;
 
 // Quiet, and nothing but the test's own traffic. Loopback has no mDNS to hide behind.
 const FLAGS = [
