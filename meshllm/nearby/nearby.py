@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from meshllm.errors import MeshError, NotAllowed, PeerGone, TrustError
@@ -20,16 +20,15 @@ from meshllm.transport.addresses import LanAddress, read_lan
 from meshllm.transport.introduce import Deliver, Introducer
 from meshllm.transport.lan import ASK_S, Hint, Multicast
 from meshllm.transport.lan_client import LanClient, Place
+from meshllm.transport.network import Look
 from meshllm.trust.announcement import Announcement
 from meshllm.trust.keys import PeerId, short
 
 log = logging.getLogger(__name__)
 
-POLL_S: Final = 3.0  # how soon another address of ours is noticed
 ASK_AGAIN_S: Final = 60.0
 AT_ONCE: Final = 8  # visits to the unproven
 PAUSE_S: Final = 0.05  # between two rounds that found nothing to do
-SLEPT_S: Final = 5.0  # the two clocks differ by so much after a sleep
 LOOK_S: Final = 0.5  # whoever is here has answered by then, if multicast works
 LOOK_MAX_S: Final = 2.0
 STOP_S: Final = 1.0
@@ -57,24 +56,9 @@ class Ties:
     names: Callable[[], Mapping[PeerId, str]]
 
 
-@dataclass(slots=True)
-class _Clock:
-    """When what is due; seconds of the loop's clock."""
-
-    poll_at: float = 0.0
-    asks: list[float] = field(default_factory=list)
-    drift: float | None = None
-
-    def has_slept(self, now: float) -> bool:
-        """The loop's clock stands still while the machine sleeps, the other does not.
-        Somebody may also have set it: looking again does no harm."""
-        before, self.drift = self.drift, time.time() - now
-        return before is not None and abs(self.drift - before) > SLEPT_S
-
-
 class Nearby:
     """`serves`: others may come to us. `places` were given by hand. Use `open`, `run`
-    in a task, `close`."""
+    in a task, `close`; `look` tells it of the network, which it else sees once."""
 
     def __init__(
         self, ties: Ties, *, serves: bool, places: Sequence[Place] = (), port: int = 0
@@ -94,7 +78,9 @@ class Nearby:
             )
         self._neighbours = Neighbours()
         self._addresses: tuple[LanAddress, ...] = ()
-        self._clock = _Clock()
+        self._seen: tuple[LanAddress, ...] | None = None  # since we acted on it
+        self._has_slept = False
+        self._asks: list[float] = []  # when to ask for the service, by the loop's clock
         self._woken = asyncio.Event()
         self._looked = asyncio.Event()
         self._has_news = True
@@ -106,7 +92,7 @@ class Nearby:
 
     async def open(self) -> None:
         """ConfigError when the port that was wished for is taken."""
-        self._addresses = read_lan()
+        self._addresses = self._seen = read_lan()
         if self._reception is not None:
             await self._reception.server.listen(self._addresses)
 
@@ -138,6 +124,12 @@ class Nearby:
         if self._reception is not None:
             await self._reception.server.stop()
         await self._client.close()
+
+    def look(self, look: Look) -> None:
+        """The network as it was seen just now."""
+        self._seen = look.network.lan
+        self._has_slept = self._has_slept or look.has_slept
+        self._woken.set()
 
     def news(self) -> None:
         """What we tell visitors has changed: they shall come again."""
@@ -227,25 +219,23 @@ class Nearby:
     # Keeping up with the network
 
     async def _keep_up(self, now: float) -> None:
-        clock = self._clock
-        if now >= clock.poll_at:
-            clock.poll_at = now + POLL_S
-            has_slept = clock.has_slept(now)
-            addresses = read_lan()
-            if addresses != self._addresses or self._multicast is None or has_slept:
-                await self._move(addresses, now)
+        if self._seen is not None:
+            seen, self._seen = self._seen, None
+            has_slept, self._has_slept = self._has_slept, False
+            if seen != self._addresses or self._multicast is None or has_slept:
+                await self._move(seen, now)
             elif self._reception is not None:
                 # An IPv6 address is listed a second or two before it can be used.
-                await self._reception.server.listen(addresses)
+                await self._reception.server.listen(seen)
         if self._has_news and self._multicast is not None:
             self._has_news = False
             await self._announce()
-        while clock.asks and clock.asks[0] <= now:
-            clock.asks.pop(0)
+        while self._asks and self._asks[0] <= now:
+            self._asks.pop(0)
             if self._multicast is not None:
-                self._multicast.ask(is_hasty=len(clock.asks) == len(ASK_S) - 1)
-            if not clock.asks:
-                clock.asks.append(now + ASK_AGAIN_S)
+                self._multicast.ask(is_hasty=len(self._asks) == len(ASK_S) - 1)
+            if not self._asks:
+                self._asks.append(now + ASK_AGAIN_S)
 
     async def _move(self, addresses: tuple[LanAddress, ...], now: float) -> None:
         """Other addresses than before, or the same after a sleep."""
@@ -264,7 +254,7 @@ class Nearby:
         else:
             await self._multicast.move(addresses)
         self._has_news = True
-        self._clock.asks = [now + after_s for after_s in ASK_S]
+        self._asks = [now + after_s for after_s in ASK_S]
         self._neighbours.look_again(now)
 
     async def _begin(self, addresses: Sequence[LanAddress]) -> None:
@@ -309,13 +299,13 @@ class Nearby:
         if is_quiet or took_s >= LOOK_MAX_S or not self._addresses:
             self._looked.set()
 
-    def _pause_s(self, now: float) -> float:
-        times = [self._clock.poll_at, *self._clock.asks[:1]]
+    def _pause_s(self, now: float) -> float | None:
+        times = self._asks[:1]
         if (due := self._neighbours.next_time()) is not None:
             times.append(max(due, now + PAUSE_S))
         if not self._looked.is_set():
             times.append(now + PAUSE_S)
-        return max(0.0, min(times) - now)
+        return max(0.0, min(times) - now) if times else None
 
     # Visits
 
