@@ -50,6 +50,7 @@ CONNECT_S = 9.0  # with the session's beginning an attempt ends within 10 s
 DELIVER_S = 4.0  # else it is the signaling server that does not answer, not the peer
 PENDING_PER_PEER = 4
 PENDING_MAX = 32
+TOO_OFTEN = "Too many connections of this node in 15 minutes. Try again later."
 
 Deliver = Callable[[PeerId, bytes | None, bytes], Awaitable[None]]
 """(to, conn or None for whoever announces, sealed envelope)."""
@@ -271,8 +272,12 @@ class Introducer:
             code = error.code if isinstance(error, NotAllowed) else Code.AUTH
             await self._refuse(offer, digest, code, str(error), deliver)
             return
-        if not self._seen.is_new(offer.sender, offer.path, int(time.time())):
+        if self._seen.knows(offer.sender, offer.path):
             log.warning("an offer of %s came again and was dropped", who)
+            return
+        if not self._seen.is_new(offer.sender, offer.path, int(time.time())):
+            log.warning("%s was refused: it offers too often", who)
+            await self._refuse(offer, digest, Code.BUSY, TOO_OFTEN, deliver)
             return
         self._pending[offer.sender] += 1
         try:

@@ -210,6 +210,23 @@ async def test_a_replayed_offer_makes_nothing(monkeypatch: pytest.MonkeyPatch) -
         assert len(here.made) == made
 
 
+async def test_who_offers_too_often_is_told_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(envelope, "SEEN_PER_PEER", 1)
+    async with world(monkeypatch) as here:
+        introduced = await here.dial()
+        introduced.wire.close("done")
+        await introduced.wire.closed()
+        made, carried = len(here.made), len(here.carried)
+        with pytest.raises(NotAllowed, match="in 15 minutes") as refused:
+            await here.dial()
+        assert refused.value.code is Code.BUSY
+        offer, refusal = here.carried[carried:]
+        assert len(refusal) <= len(offer)
+        assert len(here.made) == made
+
+
 async def test_another_sender_cannot_pass_an_offer_off_as_theirs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
