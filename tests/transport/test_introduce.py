@@ -18,7 +18,7 @@ from meshllm.identity import Identity
 from meshllm.protocol import envelope
 from meshllm.protocol.description import Description
 from meshllm.protocol.envelope import Offer, open_envelope
-from meshllm.transport import introduce
+from meshllm.transport import attempt, introduce
 from meshllm.transport.introduce import Deliver, Introduced, Introducer
 from meshllm.transport.peer import Peer
 from meshllm.trust.admission import Admission, admit
@@ -103,7 +103,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         return peer
 
     monkeypatch.setattr(Peer, "answer", counted)
-    monkeypatch.setattr(introduce, "CONNECT_S", 0.7)
+    monkeypatch.setattr(attempt, "CONNECT_S", 0.7)
     try:
         yield here
     finally:
