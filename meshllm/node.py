@@ -38,6 +38,7 @@ from meshllm.routing.roster import Provider, Roster, Trust, Way
 from meshllm.transport.introduce import VERSIONS, Introduced, Introducer
 from meshllm.transport.lan_client import Place
 from meshllm.transport.link import NO_PATH
+from meshllm.transport.network import Look, NetworkWatch
 from meshllm.transport.peer import IceServer
 from meshllm.transport.policy import Policy
 from meshllm.transport.signaling import SignalingClient, SignalingHandlers
@@ -131,6 +132,7 @@ class Node:
         trust = Trust.parse(options.trust, self.identity.id)
         self.mesh = MeshRouter(self.roster, self.links, trust, state=self.status)
         self.signaling = self._signaling_client()
+        self.network = NetworkWatch(self._on_look)
 
     async def __aenter__(self) -> Self:
         if self.options.uses_lan:
@@ -143,6 +145,7 @@ class Node:
         await self._tasks.__aenter__()
         if self.nearby is not None:
             self._run(self.nearby.run(), "lan")
+        self._run(self.network.run(), "network")
         if self.signaling is not None:
             self._run(self.signaling.run(), "signaling")
         else:
@@ -370,6 +373,20 @@ class Node:
         except MeshError as error:
             log.debug("nobody could be asked after a client: %s", error)
         return False
+
+    def _on_look(self, look: Look) -> None:
+        if self.nearby is not None:
+            self.nearby.look(look)
+        if not look.is_news:
+            return
+        log.info("this machine %s", "woke up" if look.has_slept else "has moved")
+        self._servers.wake()
+        self.links.on_network()
+        if self.signaling is not None:
+            self._run(self._probe(self.signaling), "probe")
+
+    async def _probe(self, signaling: SignalingClient) -> None:
+        await signaling.probe()
 
     def _has_lan(self, provider: Provider) -> bool:
         return self.nearby is not None and self.nearby.knows(provider.announcement)

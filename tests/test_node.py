@@ -12,12 +12,15 @@ import orjson
 import pytest
 
 from meshllm.errors import Code, ConfigError, NotAllowed
+from meshllm.membership import Membership
 from meshllm.node import Node
 from meshllm.protocol.signals import Welcome
 from meshllm.routing.seam import Answer, Ask, Load, NoRoute
+from meshllm.transport import network, signaling
 from meshllm.trust.grants import Role
 from tests.fakes.backend import Script
 from tests.fakes.mesh import Village, village
+from tests.fakes.wall import wall
 
 
 @pytest.fixture
@@ -285,3 +288,24 @@ async def test_an_answer_survives_its_path(town: Village) -> None:
     script.say(b"second\n")
     script.end()
     assert b"".join([chunk async for chunk in chunks]) == b"second\n"
+
+
+async def test_an_idle_node_that_moved_hears_of_others_again_at_once(
+    town: Village, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is dead, and nothing is sent that would show it."""
+    here = ["192.0.2.7"]
+    monkeypatch.setattr(network, "read_ways_out", lambda: tuple(here))
+    monkeypatch.setattr(network, "LOOK_S", 0.05)
+    monkeypatch.setattr(signaling, "PROBE_S", 0.2)
+    async with wall(town.hub.url) as (url, block):
+        known = Membership.load(town.owner)
+        assert known is not None
+        known.attach(url, town.hub.id)
+        known.close()
+        node = await town.node(town.owner)
+        block()
+        here[:] = ["198.51.100.7"]
+        async with asyncio.timeout(5):
+            await town.provider()
+            await listed(node)

@@ -35,9 +35,10 @@ NAME_WIDTH: Final = max(map(len, ("signaling", "addresses"))) + 1
 def doctor(common: Common, peers: tuple[str, ...]) -> None:
     """Find out why a connection fails, and what to do.
 
-    Looks at this node, its clock, the way to the signaling server, this network's
-    addresses and NAT, the STUN and TURN servers of the mesh, and connects to every
-    provider once. Asks nobody else. Ends with 1 when something keeps it from working.
+    Looks at this node, its clock, its LAN, the way to the signaling server, this
+    network's addresses and NAT, the STUN and TURN servers of the mesh, and connects to
+    every provider once. Asks nobody else. Ends with 1 when something keeps it from
+    working.
     """
     run(_doctor(common, peers))
 

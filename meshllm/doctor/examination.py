@@ -1,7 +1,7 @@
 """All checks of `meshllm doctor`, in their order, each told when it is done.
 
-Only this machine, the mesh's signaling server, the servers that it names and the mesh's
-providers are asked.
+Only this machine, its LAN, the mesh's signaling server, the servers that it names and
+the mesh's providers are asked.
 """
 
 from __future__ import annotations
@@ -81,10 +81,18 @@ class Examination:
         if hub is None:
             text = "none: this mesh lives on this LAN; `meshllm init LINK` attaches it"
             self._report(skipped("signaling", text))
-            with self._looking_at("the LAN"):
-                self._report(await check_lan())
+            await self._look_around(has_hub=False)
             return
-        if await self._reach(str(hub)):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_around(has_hub=True))
+            group.create_task(self._ask_hub(str(hub), machine))
+
+    async def _look_around(self, *, has_hub: bool) -> None:
+        with self._looking_at("the LAN"):
+            self._report(await check_lan(has_hub=has_hub))
+
+    async def _ask_hub(self, url: str, machine: Machine) -> None:
+        if await self._reach(url):
             await self._visit(machine)
         else:
             self._skip(("signaling", *BEHIND), "the signaling server is not reached")

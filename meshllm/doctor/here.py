@@ -15,10 +15,12 @@ from meshllm.joining import describe
 from meshllm.transport.addresses import (
     LOOPBACK_ENV,
     Machine,
+    interfaces_of,
     is_forced,
     is_loopback,
     machine_of,
-    read_interfaces,
+    read_adapters,
+    read_ways_out,
 )
 from meshllm.trust.keys import PeerId, short
 
@@ -93,9 +95,10 @@ def _process(row: dict[str, Any]) -> str:
 
 
 def check_addresses() -> tuple[Check, Machine]:
-    found = read_interfaces()
-    machine = machine_of(found)
-    return judge_addresses(found, machine, is_forced=is_forced()), machine
+    found = read_adapters()
+    machine = machine_of(found, read_ways_out())
+    interfaces = interfaces_of(found)
+    return judge_addresses(interfaces, machine, is_forced=is_forced()), machine
 
 
 def judge_addresses(

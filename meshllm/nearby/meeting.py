@@ -9,7 +9,8 @@ import time
 
 from meshllm.identity import Identity
 from meshllm.membership import Membership
-from meshllm.nearby.nearby import Nearby, Ties
+from meshllm.nearby.nearby import Nearby
+from meshllm.nearby.ties import Ties
 from meshllm.transport.introduce import Introducer
 
 

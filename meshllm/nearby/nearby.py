@@ -5,31 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, Final
 
-from meshllm.errors import MeshError, NotAllowed, PeerGone, TrustError
-from meshllm.identity import Identity
-from meshllm.membership import Membership
-from meshllm.nearby.neighbours import Neighbours, Proven, Spot
+from meshllm.errors import MeshError
+from meshllm.nearby.neighbours import Neighbours
 from meshllm.nearby.reception import Reception
-from meshllm.protocol.visit import Reply
+from meshllm.nearby.ties import Ties
+from meshllm.nearby.visits import Visits
 from meshllm.transport.addresses import LanAddress, read_lan
-from meshllm.transport.introduce import Deliver, Introducer
+from meshllm.transport.introduce import Deliver
 from meshllm.transport.lan import ASK_S, Hint, Multicast
 from meshllm.transport.lan_client import LanClient, Place
+from meshllm.transport.network import Look
 from meshllm.trust.announcement import Announcement
 from meshllm.trust.keys import PeerId, short
 
 log = logging.getLogger(__name__)
 
-POLL_S: Final = 3.0  # how soon another address of ours is noticed
 ASK_AGAIN_S: Final = 60.0
 AT_ONCE: Final = 8  # visits to the unproven
 PAUSE_S: Final = 0.05  # between two rounds that found nothing to do
-SLEPT_S: Final = 5.0  # the two clocks differ by so much after a sleep
 LOOK_S: Final = 0.5  # whoever is here has answered by then, if multicast works
 LOOK_MAX_S: Final = 2.0
 STOP_S: Final = 1.0
@@ -37,44 +33,9 @@ STOP_S: Final = 1.0
 NO_ADDRESS: Final = "this machine has no address of a local network"
 
 
-@dataclass(frozen=True, slots=True)
-class Ties:
-    """What the LAN needs of its node.
-
-    `card`: our announcement, None while nothing is shared. `on_card` gets those of
-    others and may refuse one, `on_left` who shares nothing here any more; `on_news` is
-    called when we learned something of the mesh. `names`: the providers that were ever
-    known, to tell an impostor's id.
-    """
-
-    identity: Identity
-    membership: Membership
-    introducer: Introducer
-    card: Callable[[], str | None]
-    on_card: Callable[[str], None]
-    on_left: Callable[[PeerId], None]
-    on_news: Callable[[], None]
-    names: Callable[[], Mapping[PeerId, str]]
-
-
-@dataclass(slots=True)
-class _Clock:
-    """When what is due; seconds of the loop's clock."""
-
-    poll_at: float = 0.0
-    asks: list[float] = field(default_factory=list)
-    drift: float | None = None
-
-    def has_slept(self, now: float) -> bool:
-        """The loop's clock stands still while the machine sleeps, the other does not.
-        Somebody may also have set it: looking again does no harm."""
-        before, self.drift = self.drift, time.time() - now
-        return before is not None and abs(self.drift - before) > SLEPT_S
-
-
 class Nearby:
     """`serves`: others may come to us. `places` were given by hand. Use `open`, `run`
-    in a task, `close`."""
+    in a task, `close`; `look` tells it of the network, which it else sees once."""
 
     def __init__(
         self, ties: Ties, *, serves: bool, places: Sequence[Place] = (), port: int = 0
@@ -94,19 +55,26 @@ class Nearby:
             )
         self._neighbours = Neighbours()
         self._addresses: tuple[LanAddress, ...] = ()
-        self._clock = _Clock()
+        self._seen: tuple[LanAddress, ...] | None = None  # since we acted on it
+        self._has_slept = False
+        self._asks: list[float] = []  # when to ask for the service, by the loop's clock
         self._woken = asyncio.Event()
         self._looked = asyncio.Event()
+        self._visits = Visits(
+            *(ties, self._client, self._neighbours),
+            on_news=self._on_news,
+            on_end=self._woken.set,
+        )
         self._has_news = True
         self._problem: str | None = None
-        self._visits: set[asyncio.Task[None]] = set()
+        self._deaf: str | None = None  # why we listen nowhere
         self._since = asyncio.get_running_loop().time()
         for place in places:
             self._neighbours.add(place, self._since)
 
     async def open(self) -> None:
         """ConfigError when the port that was wished for is taken."""
-        self._addresses = read_lan()
+        self._addresses = self._seen = read_lan()
         if self._reception is not None:
             await self._reception.server.listen(self._addresses)
 
@@ -117,20 +85,14 @@ class Nearby:
             self._woken.clear()
             now = loop.time()
             await self._keep_up(now)
-            due = self._neighbours.due(now, AT_ONCE - len(self._visits))
-            for spot in due:
-                visit = asyncio.create_task(self._visit(spot), name=f"see {spot.name}")
-                self._visits.add(visit)
-                visit.add_done_callback(self._visited)
+            self._visits.begin(self._neighbours.due(now, AT_ONCE - len(self._visits)))
             self._judge_look(now)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s(loop.time())):
                     await self._woken.wait()
 
     async def close(self) -> None:
-        for visit in self._visits:
-            visit.cancel()
-        await asyncio.gather(*self._visits, return_exceptions=True)
+        await self._visits.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 if self._multicast is not None:
@@ -138,6 +100,12 @@ class Nearby:
         if self._reception is not None:
             await self._reception.server.stop()
         await self._client.close()
+
+    def look(self, look: Look) -> None:
+        """The network as it was seen just now."""
+        self._seen = look.network.lan
+        self._has_slept = self._has_slept or look.has_slept
+        self._woken.set()
 
     def news(self) -> None:
         """What we tell visitors has changed: they shall come again."""
@@ -227,25 +195,23 @@ class Nearby:
     # Keeping up with the network
 
     async def _keep_up(self, now: float) -> None:
-        clock = self._clock
-        if now >= clock.poll_at:
-            clock.poll_at = now + POLL_S
-            has_slept = clock.has_slept(now)
-            addresses = read_lan()
-            if addresses != self._addresses or self._multicast is None or has_slept:
-                await self._move(addresses, now)
-            elif self._reception is not None:
+        if self._seen is not None:
+            seen, self._seen = self._seen, None
+            has_slept, self._has_slept = self._has_slept, False
+            if seen != self._addresses or self._multicast is None or has_slept:
+                await self._move(seen, now)
+            else:
                 # An IPv6 address is listed a second or two before it can be used.
-                await self._reception.server.listen(addresses)
+                await self._listen(seen)
         if self._has_news and self._multicast is not None:
             self._has_news = False
             await self._announce()
-        while clock.asks and clock.asks[0] <= now:
-            clock.asks.pop(0)
+        while self._asks and self._asks[0] <= now:
+            self._asks.pop(0)
             if self._multicast is not None:
-                self._multicast.ask(is_hasty=len(clock.asks) == len(ASK_S) - 1)
-            if not clock.asks:
-                clock.asks.append(now + ASK_AGAIN_S)
+                self._multicast.ask(is_hasty=len(self._asks) == len(ASK_S) - 1)
+            if not self._asks:
+                self._asks.append(now + ASK_AGAIN_S)
 
     async def _move(self, addresses: tuple[LanAddress, ...], now: float) -> None:
         """Other addresses than before, or the same after a sleep."""
@@ -253,9 +219,7 @@ class Nearby:
         has_moved, self._addresses = addresses != self._addresses, addresses
         if has_moved and not is_first:
             log.info("on the LAN at %s", ", ".join(a.host for a in addresses) or "none")
-        if self._reception is not None:
-            with self._logged("the LAN endpoint"):
-                await self._reception.server.listen(addresses)
+        await self._listen(addresses)
         if not addresses:
             self._problem = NO_ADDRESS
             return
@@ -264,8 +228,18 @@ class Nearby:
         else:
             await self._multicast.move(addresses)
         self._has_news = True
-        self._clock.asks = [now + after_s for after_s in ASK_S]
+        self._asks = [now + after_s for after_s in ASK_S]
         self._neighbours.look_again(now)
+
+    async def _listen(self, addresses: Sequence[LanAddress]) -> None:
+        before, self._deaf = self._deaf, None
+        try:
+            if self._reception is not None:
+                await self._reception.server.listen(addresses)
+        except MeshError as error:
+            self._deaf = str(error)
+            if self._deaf != before:
+                log.warning("the LAN endpoint: %s", error)
 
     async def _begin(self, addresses: Sequence[LanAddress]) -> None:
         multicast = Multicast(self._on_hint, self._on_goodbye)
@@ -309,111 +283,10 @@ class Nearby:
         if is_quiet or took_s >= LOOK_MAX_S or not self._addresses:
             self._looked.set()
 
-    def _pause_s(self, now: float) -> float:
-        times = [self._clock.poll_at, *self._clock.asks[:1]]
+    def _pause_s(self, now: float) -> float | None:
+        times = self._asks[:1]
         if (due := self._neighbours.next_time()) is not None:
             times.append(max(due, now + PAUSE_S))
         if not self._looked.is_set():
             times.append(now + PAUSE_S)
-        return max(0.0, min(times) - now)
-
-    # Visits
-
-    async def _visit(self, spot: Spot) -> None:
-        loop = asyncio.get_running_loop()
-        before = spot.proven
-        try:
-            proven, reply = await self._prove(spot)
-            self._learn(proven, reply)
-            if reply.announcement is not None:
-                self._ties.on_card(reply.announcement)
-        except MeshError as error:
-            problem = str(error) or None
-            if self._neighbours.failed(spot, problem, loop.time()):
-                log.info("%s is not on the LAN any more: %s", spot.name, problem)
-            self._has_changed(before)
-            return
-        self._neighbours.proved(spot, proven, loop.time())
-        if before is None:
-            log.info("%s is on the LAN at %s", short(proven.id), proven.place)
-        self._has_changed(before)
-
-    def _has_changed(self, before: Proven | None) -> None:
-        """Who shared models here may share none any more."""
-        if before is None or before.conn is None:
-            return
-        if not self._neighbours.is_there(before.id):
-            self._ties.on_left(before.id)
-
-    async def _prove(self, spot: Spot) -> tuple[Proven, Reply]:
-        """Raises the last reason why nobody there is a node of our mesh."""
-        failure: MeshError = MeshError("")
-        for place in spot.tries:
-            try:
-                return await self._prove_at(place, spot)
-            except MeshError as error:
-                failure = error
-        raise failure
-
-    async def _prove_at(self, place: Place, spot: Spot) -> tuple[Proven, Reply]:
-        known = spot.proven
-        if known is None or known.place != place:
-            try:
-                contact = await self._client.contact(place)
-            except PeerGone as error:
-                if spot.is_manual:
-                    raise
-                raise MeshError("") from error
-            if spot.id not in (None, contact.id):
-                raise TrustError(f"another node answers at {place}")
-            if not contact.is_in(self._ties.membership.mesh):
-                if spot.is_manual:
-                    raise NotAllowed(f"{place} is a node of another mesh")
-                raise MeshError("")  # none of our business
-            spot.claims = True
-        else:
-            contact = known.contact
-        membership = self._ties.membership
-        try:
-            reply = await self._client.visit(
-                place, contact, membership.chain, membership.revocations
-            )
-        except TrustError as error:
-            raise TrustError(f"{place} cannot prove to be who it claims") from error
-        conn = None
-        if reply.announcement is not None:
-            announcement = Announcement.read(reply.announcement)
-            if announcement.id != contact.id:
-                raise TrustError(f"{place} speaks for another node")
-            conn = announcement.conn
-        return Proven(contact, place, conn), reply
-
-    def _learn(self, proven: Proven, reply: Reply) -> None:
-        """Each by its own signature; any node of the mesh may pass it on."""
-        known, now = self._ties.membership, int(time.time())
-        before = known.statement, known.revocations, known.chain, known.hub
-        with self._logged(f"what {short(proven.id)} says of the mesh"):
-            if reply.statement is not None:
-                known.newer_statement(reply.statement)
-            if reply.revocations is not None:
-                known.newer_revocations(reply.revocations)
-            if reply.membership is not None and reply.statement is not None:
-                known.accept(reply.membership, reply.statement, now)
-            server = reply.server if known.is_owner(proven.id) else None
-            if server is not None and known.hub is None:
-                known.attach(server.url, server.key)
-        if before != (known.statement, known.revocations, known.chain, known.hub):
-            self._on_news()
-
-    def _visited(self, visit: asyncio.Task[None]) -> None:
-        self._visits.discard(visit)
-        self._woken.set()
-        if not visit.cancelled() and (error := visit.exception()) is not None:
-            log.error("a visit failed", exc_info=error)
-
-    @contextlib.contextmanager
-    def _logged(self, what: str) -> Any:
-        try:
-            yield
-        except MeshError as error:
-            log.warning("%s: %s", what, error)
+        return max(0.0, min(times) - now) if times else None

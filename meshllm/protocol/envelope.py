@@ -185,6 +185,11 @@ class SeenPaths:
         self._seen.move_to_end(sender)
         return True
 
+    def knows(self, sender: PeerId, path: bytes) -> bool:
+        """Whether this very offer was taken: where `is_new` says no, there may also be
+        too many others."""
+        return path in self._seen.get(sender, ())
+
     def _forget(self, before: int) -> None:
         """Senders of whom all is old."""
         while self._seen:

@@ -98,10 +98,10 @@ class Links:
     def warmth(self, id: PeerId) -> Warmth:
         now = asyncio.get_running_loop().time()
         failed = now - self._failed_at.get(id, -FAILED_S) < FAILED_S
-        link = self.peek(id)
-        if link is None or link.wire is None:
+        held, link = self._held.get(id), self.peek(id)
+        if held is None or link is None or link.wire is None:
             return Warmth(failed_lately=failed)
-        if link.silence_s >= SILENT_S:
+        if held.is_silent:
             return Warmth(False, link.load, failed_lately=True)
         return Warmth(True, link.load, link.wire.path.rtt_s or 0.0, failed)
 
@@ -130,6 +130,20 @@ class Links:
         for held in self._all():
             if held.doubt is None and not self._is_listed(held):
                 held.doubt = self._run(self._doubt(held))
+
+    def on_network(self) -> None:
+        """Ours has changed, or we slept: ask every path whether it leads there yet."""
+        for held in self._all():
+            if held.link.is_active:
+                held.ask()
+                self._run(self._check(held))
+
+    async def _check(self, held: Held) -> None:
+        """What is silent after MOVED_S is replaced if it is wanted, else closed."""
+        await held.waited()
+        self._look(held)
+        if held.is_silent and not held.link.load and held.link.wire is not None:
+            held.link.wire.close("no answer since our network changed")
 
     def _prefer_lan(self, link: Link, provider: Provider) -> None:
         now = asyncio.get_running_loop().time()
@@ -243,7 +257,7 @@ class Links:
             self._look(held)
 
     def _look(self, held: Held) -> None:
-        if held.link.silence_s >= SILENT_S and held.link.load:
+        if held.is_silent and held.link.load:
             self._seek(held)
 
     async def _doubt(self, held: Held) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from meshllm.errors import MeshError, PeerGone
+from meshllm.protocol.frames import Ping
 from meshllm.protocol.path import SILENT_S
 from meshllm.routing.roster import Provider
 from meshllm.transport.introduce import Introduced
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 REDIAL_S = 30.0  # how long another path is looked for while answers are under way
 REDIAL_PAUSE_S = 1.0
+MOVED_S = 2.0  # a path that answers no PING for so long after our network changed
+EARLY_S = 0.01  # timers may come a millisecond before their time
 MISSING_S = 5.0  # a provider may be absent so long: after a restart of the server
 LOOK_S = 0.5  # how soon is seen that a silent path is heard again, or somebody joined
 
@@ -33,10 +36,12 @@ Leave: TypeAlias = Callable[[], None]
 @dataclass(slots=True, eq=False)
 class Held:
     """A session, with the provider as it was dialled. `impatient` are those who would
-    rather ask another provider than wait for a silent one."""
+    rather ask another provider than wait for a silent one. `moved_at` is when our own
+    network last changed, by the loop's clock."""
 
     provider: Provider
     link: Link
+    moved_at: float | None = None
     watch: asyncio.Task[None] | None = None
     doubt: asyncio.Task[None] | None = None
     revival: asyncio.Task[None] | None = None
@@ -47,13 +52,38 @@ class Held:
         return f"{self.provider.name} ({short(self.provider.id)})"
 
     @property
+    def is_silent(self) -> bool:
+        """For 4 s; or since our network changed, which is 2 s ago by now."""
+        silence_s = self.link.silence_s
+        if silence_s >= SILENT_S:
+            return True
+        if self.moved_at is None:
+            return False
+        since_s = asyncio.get_running_loop().time() - self.moved_at
+        return silence_s >= since_s >= MOVED_S
+
+    @property
     def is_heard(self) -> bool:
-        return self.link.is_active and self.link.silence_s < SILENT_S
+        return self.link.is_active and not self.is_silent
 
     @property
     def is_wanted(self) -> bool:
         """Somebody waits, in vain so far."""
         return self.link.load > 0 and not self.is_heard
+
+    def ask(self) -> None:
+        """Our network has changed: PING. What was asked already stays so."""
+        now, wire = asyncio.get_running_loop().time(), self.link.wire
+        if self.moved_at is None or self.link.silence_s < now - self.moved_at:
+            self.moved_at = now
+        if wire is not None:
+            wire.path.queue(Ping(0))
+            wire.wake()
+
+    async def waited(self) -> None:
+        """Until an answer to `ask` would have come."""
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep((self.moved_at or now) + MOVED_S + EARLY_S - now)
 
     def let_leave(self) -> None:
         for leave in list(self.impatient):

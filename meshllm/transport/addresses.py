@@ -85,27 +85,38 @@ class Machine:
 
 def read_machine() -> Machine:
     """The addresses there are now."""
-    return machine_of(read_interfaces())
+    return machine_of(read_adapters(), read_ways_out())
 
 
-def machine_of(found: Iterable[tuple[str, str]]) -> Machine:
-    """With these interfaces, as the environment and the routes say."""
+def machine_of(found: Iterable[LanAddress], ways_out: Collection[str]) -> Machine:
+    """With these adapters and routes, as the environment says."""
     return choose(
-        found,
+        interfaces_of(found),
         is_forced=is_forced(),
         named=_named(),
-        ways_out=[way for host in FAR_AWAY if (way := _source(host)) is not None],
+        ways_out=ways_out,
     )
 
 
-def read_interfaces() -> list[tuple[str, str]]:
-    """Interface and address, whether a peer could be behind it or not."""
+def interfaces_of(found: Iterable[LanAddress]) -> list[tuple[str, str]]:
+    """Interface and address, without fe80::1%eth0, which means nothing to others."""
+    return [(one.interface, one.host) for one in found if not one.scope]
+
+
+def read_adapters() -> list[LanAddress]:
+    """All addresses, whether a peer could be behind them or not. Some 0.5 ms."""
     return [
-        (adapter.name, str(ip.ip if isinstance(ip.ip, str) else ip.ip[0]))
+        LanAddress(ip.ip, ip.network_prefix, adapter.name)
+        if isinstance(ip.ip, str)
+        else LanAddress(ip.ip[0], ip.network_prefix, adapter.name, ip.ip[2])
         for adapter in ifaddr.get_adapters()
         for ip in adapter.ips
-        if isinstance(ip.ip, str) or ip.ip[2] == 0  # no fe80::1%eth0
     ]
+
+
+def read_ways_out() -> tuple[str, ...]:
+    """The addresses from which packets to the Internet leave, none without a route."""
+    return tuple(way for host in FAR_AWAY if (way := _source(host)) is not None)
 
 
 def _named() -> list[str]:
@@ -157,14 +168,12 @@ class LanAddress:
 
 
 def read_lan() -> tuple[LanAddress, ...]:
-    """Where the LAN endpoint listens and announces now. Some 0.5 ms."""
-    found = [
-        LanAddress(ip.ip, ip.network_prefix, adapter.name)
-        if isinstance(ip.ip, str)
-        else LanAddress(ip.ip[0], ip.network_prefix, adapter.name, ip.ip[2])
-        for adapter in ifaddr.get_adapters()
-        for ip in adapter.ips
-    ]
+    """Where the LAN endpoint listens and announces now."""
+    return lan_of(read_adapters())
+
+
+def lan_of(found: Iterable[LanAddress]) -> tuple[LanAddress, ...]:
+    """With these interfaces, as the environment says."""
     return choose_lan(found, is_forced=is_forced(), named=_named())
 
 

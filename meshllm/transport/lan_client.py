@@ -23,7 +23,8 @@ from meshllm.identity import Identity
 from meshllm.protocol import visit as visits
 from meshllm.protocol.envelope import ENVELOPE_MAX
 from meshllm.protocol.visit import Contact, Reply, Visit
-from meshllm.transport.introduce import CONNECT_S, Deliver
+from meshllm.transport.attempt import CONNECT_S
+from meshllm.transport.envelopes import Deliver
 from meshllm.transport.lan_server import HOST
 from meshllm.trust.keys import PeerId
 

@@ -71,6 +71,7 @@ class SignalingClient:
         self._announcement: signals.Announce | None = None
         self._news = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._logging_in: asyncio.Timeout | None = None  # ends it for another one
         self._reading: asyncio.Timeout | None = None  # ends it for another login
         self._sending: list[asyncio.Event] = []  # one for each, set when it is over
 
@@ -225,7 +226,7 @@ class SignalingClient:
     async def probe(self) -> bool:
         """Whether the hub answers within 1.5 s. If not, or when there is no connection,
         logs in anew at once: for when the network changed or the machine woke up."""
-        live = self._live
+        live, logging_in = self._live, self._logging_in
         if live is not None:
             with contextlib.suppress(TimeoutError, MeshError):
                 async with asyncio.timeout(PROBE_S):
@@ -233,6 +234,10 @@ class SignalingClient:
                     return True
         self._abandon(live)
         self._hurry.set()
+        if logging_in is not None and logging_in is self._logging_in:
+            # It began in the network that was; its packets may lead nowhere now.
+            self._logging_in = None
+            logging_in.reschedule(asyncio.get_running_loop().time())
         return False
 
     def _abandon(self, live: SignalingSocket | None) -> None:
@@ -295,13 +300,26 @@ class SignalingClient:
             await live.close()
 
     async def _log_in(self, session: aiohttp.ClientSession) -> SignalingSocket:
-        live = await SignalingSocket.connect(session, self._who, self._chain())
+        live = await self._connect(session)
         self._who = replace(self._who, server=live.server)
         self._live, self._failure = live, None
         self._news.set()
         self._handlers.on_welcome(live.welcome)
         self._handlers.on_state(True, None)
         return live
+
+    async def _connect(self, session: aiohttp.ClientSession) -> SignalingSocket:
+        while True:
+            self._logging_in = asyncio.timeout(None)
+            try:
+                async with self._logging_in:
+                    return await SignalingSocket.connect(
+                        session, self._who, self._chain()
+                    )
+            except TimeoutError:
+                log.info("signaling: logging in anew, the network has changed")
+            finally:
+                self._logging_in = None
 
     async def _announce_again(
         self, live: SignalingSocket, announcement: signals.Announce | None

@@ -19,7 +19,8 @@ AGAIN_S = DEAD_S - 5.0  # a dead server is asked again before offers would ask i
 
 
 class ServerWatch:
-    """`servers` are those of the mesh now; `wake` says that they are others."""
+    """`servers` are those of the mesh now; `wake` says that they, or the addresses of
+    this machine, are others."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class ServerWatch:
         """As long as the node runs. Where all answer nobody is asked again."""
         while True:
             self._woken.clear()
+            self._health.at(_hosts())
             if any(not row["answers"] for row in self.describe()):
                 await self._ask()
             try:
@@ -54,11 +56,9 @@ class ServerWatch:
 
     async def _ask(self) -> None:
         before = {row["url"]: row["answers"] for row in self.describe()}
-        # The same addresses as an offer has: with others the answers would not count.
-        hosts = read_machine().hosts(None)
         connection = IceConnection(
             self._servers(),
-            hosts,
+            _hosts(),
             controlling=True,
             policy=self._policy,
             health=self._health,
@@ -74,3 +74,8 @@ class ServerWatch:
                 log.warning("%s does not answer: %s", url, row["why"])
             elif answers and before.get(url) is False:
                 log.info("%s answers again", url)
+
+
+def _hosts() -> list[str]:
+    """The same as an offer has: with others the answers would not count."""
+    return read_machine().hosts(None)

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 SECRET = b"a secret of two servers"
 ALL = {
     *("node", "running", "addresses", "dns", "tcp", "tls", "http", "clock"),
-    *("signaling", "stun", "turn", "ipv6", "relay", "nat", "peer"),
+    *("signaling", "stun", "turn", "ipv6", "relay", "nat", "peer", "lan"),
 }
 
 
@@ -67,6 +67,7 @@ async def test_a_mesh_that_is_well(meshllm: Commands, ollama: ScriptedOllama) ->
         "command": "share", "pid": sharing.child.pid, "connected": True, "policy": "all"
     }  # fmt: skip
     assert named(checks, "relay")["facts"]["answered"] == ["udp"]
+    assert named(checks, "lan")["text"].startswith("127.0.0.1: multicast works")
     peer = named(checks, "peer")["facts"]
     assert (peer["path"], peer["relay"], peer["problem"]) == ("host", False, None)
     assert peer["rtt_ms"] > 0
@@ -82,7 +83,7 @@ async def test_a_server_that_is_off_is_found_out(meshllm: Commands) -> None:
         done = await meshllm.run("anna", "doctor", code=1)
     assert "FAIL tcp" in done.out
     assert "-              tls, http, clock: not looked at: tcp failed" in done.out
-    assert done.err == "1 of 15 failed: tcp.\n"
+    assert done.err == "1 of 16 failed: tcp.\n"
 
 
 async def test_secrets_that_differ_are_found_out(meshllm: Commands) -> None:

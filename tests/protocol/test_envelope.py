@@ -305,6 +305,16 @@ def test_an_offer_is_taken_once() -> None:
     assert seen.is_new(ANN, path(2), NOW)
 
 
+def test_one_that_came_again_is_told_from_one_too_many() -> None:
+    seen = SeenPaths()
+    for n in range(SEEN_PER_PEER + 1):
+        seen.is_new(ANN, path(n), NOW)
+
+    assert seen.knows(ANN, path(0))
+    assert not seen.knows(ANN, path(SEEN_PER_PEER))
+    assert not seen.knows(EVE, path(0))
+
+
 def test_nobody_uses_up_anothers_path() -> None:
     seen = SeenPaths()
 

@@ -239,6 +239,59 @@ async def test_a_silent_path_that_nobody_waits_for_is_let_be(street: Street) -> 
     assert len(street.dialled) == 1
 
 
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a move broke shows after 0.2 s, not 2."""
+    monkeypatch.setattr(revival, "MOVED_S", 0.2)
+
+
+@pytest.mark.usefixtures("moved")
+async def test_after_a_move_a_path_that_does_not_answer_is_soon_replaced(
+    street: Street,
+) -> None:
+    link, asked, answering = await street.ask()
+    former = link.wire
+    street.silence(link)
+    street.links.on_network()
+    answering.write(b"late")
+    async with asyncio.timeout(SILENT_S / 2):
+        assert await asked.read() == b"late"
+    assert link.wire is not former
+    assert len(street.dialled) == 2
+
+
+@pytest.mark.usefixtures("moved")
+async def test_after_a_move_the_next_question_does_not_meet_a_dead_path(
+    street: Street,
+) -> None:
+    link = await street.links.get(MIA)
+    street.silence(link)
+    street.links.on_network()
+    async with asyncio.timeout(SILENT_S / 2):
+        while not link.is_closed:
+            await asyncio.sleep(0.01)
+    assert street.links.peek(ID) is None
+    assert await street.links.get(MIA) is not link
+
+
+@pytest.mark.usefixtures("moved")
+async def test_after_a_move_a_path_that_answers_is_let_be(street: Street) -> None:
+    link, asked, answering = await street.ask()
+    idle = await street.links.get(MIA)
+    former = link.wire
+    street.links.on_network()
+    street.links.on_network()
+    await asyncio.sleep(0.3)  # longer than an answer may take
+    street.silence(link)  # which is no doubt of the move any more
+    await asyncio.sleep(0.3)
+    assert not street.links.warmth(ID).failed_lately
+    street.silence(link, is_cut=False)
+    answering.write(b"late")
+    assert await asked.read() == b"late"
+    assert idle is link and link.wire is former
+    assert len(street.dialled) == 1
+
+
 async def test_one_that_left_and_is_heard_finishes(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from meshllm.identity import Identity
 from meshllm.protocol import envelope
 from meshllm.protocol.description import Description
 from meshllm.protocol.envelope import Offer, open_envelope
-from meshllm.transport import introduce
+from meshllm.transport import attempt, introduce
 from meshllm.transport.introduce import Deliver, Introduced, Introducer
 from meshllm.transport.peer import Peer
 from meshllm.trust.admission import Admission, admit
@@ -103,7 +103,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         return peer
 
     monkeypatch.setattr(Peer, "answer", counted)
-    monkeypatch.setattr(introduce, "CONNECT_S", 0.7)
+    monkeypatch.setattr(attempt, "CONNECT_S", 0.7)
     try:
         yield here
     finally:
@@ -207,6 +207,23 @@ async def test_a_replayed_offer_makes_nothing(monkeypatch: pytest.MonkeyPatch) -
         for _ in range(3):
             here.provides.receive(here.ann.id, here.carried[0], here.to_ann)
         await here.provides.close()
+        assert len(here.made) == made
+
+
+async def test_who_offers_too_often_is_told_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(envelope, "SEEN_PER_PEER", 1)
+    async with world(monkeypatch) as here:
+        introduced = await here.dial()
+        introduced.wire.close("done")
+        await introduced.wire.closed()
+        made, carried = len(here.made), len(here.carried)
+        with pytest.raises(NotAllowed, match="in 15 minutes") as refused:
+            await here.dial()
+        assert refused.value.code is Code.BUSY
+        offer, refusal = here.carried[carried:]
+        assert len(refusal) <= len(offer)
         assert len(here.made) == made
 
 

@@ -31,6 +31,7 @@ from signaling.limits import DEFAULT_LIMITS, Rate
 from signaling.server import SignalingServer
 from tests.fakes.hubs import Mesh, conn_of, envelope, id_of
 from tests.fakes.signaling import WAIT_S, Heard, identity, register, serve
+from tests.fakes.wall import wall
 
 MESH = Mesh()
 SEALED = b64decode(envelope())
@@ -333,7 +334,7 @@ async def test_questions_under_way_fail_with_the_connection(
     monkeypatch.setattr(signaling, "PROBE_S", 0.05)
     async with (
         mesh_hub(tmp_path) as server,
-        wall(server) as (url, block),
+        wall(server.url) as (url, block),
         running(client_of(server, "ann", url=url)) as client,
     ):
         await client.wait_connected(WAIT_S)
@@ -354,7 +355,7 @@ async def test_a_half_open_connection_is_replaced_at_once(
     heard = Heard()
     async with (
         mesh_hub(tmp_path) as server,
-        wall(server) as (url, block),
+        wall(server.url) as (url, block),
         running(client_of(server, "ann", heard, url=url)) as client,
     ):
         await client.wait_connected(WAIT_S)
@@ -368,6 +369,30 @@ async def test_a_half_open_connection_is_replaced_at_once(
         assert await client.probe()
 
 
+async def test_a_login_that_began_before_the_network_changed_is_begun_anew() -> None:
+    """Else it would wait for packets that lead nowhere: ten seconds."""
+    begun: asyncio.Queue[None] = asyncio.Queue()
+
+    async def say_nothing(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        begun.put_nowait(None)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        client = SignalingClient(
+            *(f"http://127.0.0.1:{port}", id_of("hub"), identity("ann")),
+            *(conn_of("ann"), tuple),
+        )
+        async with running(client), asyncio.timeout(WAIT_S):
+            for _ in range(3):
+                await begun.get()
+                assert not await client.probe()
+                assert not await client.probe()
+
+
 async def test_envelopes_get_through_in_order_though_the_connection_is_half_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,7 +400,7 @@ async def test_envelopes_get_through_in_order_though_the_connection_is_half_open
     heard = Heard()
     async with (
         mesh_hub(tmp_path) as server,
-        wall(server) as (url, block),
+        wall(server.url) as (url, block),
         running(client_of(server, "ann", heard)) as ann,
         running(client_of(server, "bob", url=url)) as bob,
     ):
@@ -611,44 +636,3 @@ async def test_a_hub_that_does_not_prove_itself_is_left(
         with pytest.raises(error, match=match):
             async with SignalingClient.once(url, id_of("hub"), identity("ann")):
                 pass
-
-
-@contextlib.asynccontextmanager
-async def wall(
-    server: SignalingServer,
-) -> AsyncIterator[tuple[str, Callable[[], None]]]:
-    """A way to the hub that can silently lose everything on the connections it has, as
-    a router does that forgot them. New connections pass."""
-    port = int(server.url.rpartition(":")[2])
-    passing: list[asyncio.Event] = []
-
-    async def pump(
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        opened: asyncio.Event,
-    ) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65_536):
-                if opened.is_set():
-                    writer.write(data)
-        writer.close()
-
-    async def accept(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        opened = asyncio.Event()
-        opened.set()
-        passing.append(opened)
-        async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(pump(reader, back, opened))
-            pumps.create_task(pump(there, writer, opened))
-
-    def block() -> None:
-        for opened in passing:
-            opened.clear()
-
-    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
-    async with proxy:
-        own = proxy.sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{own}", block
