@@ -263,7 +263,7 @@ async def test_a_server_that_forgot_a_provider_does_not_hide_it(town: Village) -
     provider = await town.provider()
     gateway = await town.node(town.owner)
     answer, script = await start(town, gateway, chat())
-    gateway._on_welcome(Welcome(b"", (), (), None, None))  # of a restarted server
+    gateway._hub._on_welcome(Welcome(b"", (), (), None, None))  # of a restarted server
     script.end()
     await text(answer)
     answer, script = await start(town, gateway, replace(chat(), request_id="again"))

@@ -23,13 +23,12 @@ from meshllm.known import KnownKeys
 from meshllm.membership import NO_MESH, Membership
 from meshllm.nearby import Nearby
 from meshllm.node.document import Document
+from meshllm.node.hub import HubSide
 from meshllm.node.lan import make_nearby
-from meshllm.node.learning import Learning
 from meshllm.node.options import NodeOptions
 from meshllm.node.reach import Reach
-from meshllm.node.register import HOME_S, Register
+from meshllm.node.register import Register
 from meshllm.node.sharing import Sharing
-from meshllm.protocol.signals import Welcome
 from meshllm.provider.host import Host
 from meshllm.routing.links import Links
 from meshllm.routing.mesh import MeshRouter
@@ -37,7 +36,7 @@ from meshllm.routing.roster import Trust
 from meshllm.transport.introduce import Introducer
 from meshllm.transport.network import Look, NetworkWatch
 from meshllm.transport.peer import IceServer
-from meshllm.transport.signaling import SignalingClient, SignalingHandlers
+from meshllm.transport.signaling import SignalingClient
 from meshllm.transport.watch import ServerWatch
 from meshllm.trust.admission import Admission
 from meshllm.trust.keys import PeerId
@@ -91,8 +90,14 @@ class Node:
         self._sharing = Sharing(
             self.identity, self.conn, membership, self._reach, self._run
         )
-        self._learning = Learning(
-            self.identity, membership, self._reach, self._sharing, self._run
+        self._hub = HubSide(
+            *(self.identity, self.conn, membership, self.introducer),
+            reach=self._reach,
+            register=self._register,
+            links=self.links,
+            sharing=self._sharing,
+            servers=self._servers,
+            run=self._run,
         )
         self._document = Document(
             self.identity,
@@ -106,7 +111,6 @@ class Node:
         )
         trust = Trust.parse(options.trust, self.identity.id)
         self.mesh = MeshRouter(self.roster, self.links, trust, state=self.status)
-        self._reach.signaling = self._signaling_client()
         self.network = NetworkWatch(self._on_look)
 
     async def __aenter__(self) -> Self:
@@ -129,10 +133,7 @@ class Node:
         if self.nearby is not None:
             self._run(self.nearby.run(), "lan")
         self._run(self.network.run(), "network")
-        if self.signaling is not None:
-            self._run(self.signaling.run(), "signaling")
-        else:
-            self._run(self._wait_for_hub(), "home")
+        self._run(self._hub.run(), "signaling")
         return self
 
     async def __aexit__(
@@ -256,65 +257,6 @@ class Node:
 
     async def _probe(self, signaling: SignalingClient) -> None:
         await signaling.probe()
-
-    async def _wait_for_hub(self) -> None:
-        """`meshllm init LINK`, or an owner's node on the LAN, may attach the mesh to a
-        server while we run."""
-        client = None
-        while client is None:
-            await asyncio.sleep(HOME_S)
-            client = self._signaling_client()
-        self._reach.signaling = client
-        log.info("the mesh has a signaling server now: %s", self.membership.hub)
-        self._run(client.run(), "signaling")
-        self._sharing.announce_soon()
-
-    def _signaling_client(self) -> SignalingClient | None:
-        if self.membership.hub is None or self.membership.hub_key is None:
-            return None
-        handlers = SignalingHandlers(
-            on_welcome=self._on_welcome,
-            on_roster=self._on_roster,
-            on_left=self._on_left,
-            on_signal=self._on_signal,
-            on_card=self._learning.on_card,
-            on_membership=self._learning.on_membership,
-            on_statement=self._learning.on_statement,
-            on_revocations=self._learning.on_revocations,
-            on_state=self._reach.hub.turn,
-        )
-        return SignalingClient(
-            self.membership.hub,
-            self.membership.hub_key,
-            self.identity,
-            self.conn,
-            lambda: self.membership.chain,
-            handlers=handlers,
-        )
-
-    def _on_welcome(self, welcome: Welcome) -> None:
-        self._reach.hub.servers = tuple(
-            IceServer(ice.urls, ice.username, ice.credential) for ice in welcome.ice
-        )
-        self._servers.wake()
-        if welcome.statement is not None:
-            self._learning.on_statement(welcome.statement)
-        if welcome.revocations is not None:
-            self._learning.on_revocations(welcome.revocations)
-        self.roster.begin_again()
-        self._on_roster(welcome.roster, ())
-        self._reach.welcomed.set()
-
-    def _on_roster(self, joined: Sequence[str], left: Sequence[PeerId]) -> None:
-        self.links.on_roster(self._register.change(joined, left))
-
-    def _on_left(self, conn: bytes) -> None:
-        if self.host is not None:
-            self._run(self.host.sessions.look_after(conn), "look after a client")
-
-    def _on_signal(self, sender: PeerId, conn: bytes, sealed: bytes) -> None:
-        assert self.signaling is not None
-        self.introducer.receive(sender, sealed, self.signaling.send)
 
     # Inside
 
