@@ -1,11 +1,9 @@
-"""Our ICE connection: which pairs of addresses are tried, which packets are let in.
+"""Our ICE connection: from addresses to a path, and which packets are let in.
 
-A subclass of aioice's (0.13), whose private parts are touched here and nowhere else
+A subclass of aioice's (0.13), whose private parts are touched here and in `checks` only
 (docs/decisions/0004). It differs in this: every STUN and TURN server counts (`gather`);
-strangers' packets are dropped before they are queued; no relay takes the place of a
-direct path, and behind a relay direct ones go on being tried; a check that a NAT
-swallowed is repeated at once; a peer whose NAT gives it another address is followed,
-and is told soon when ours has (`pulse`).
+strangers' packets are dropped before they are queued; other pairs are tried, and used
+(`checks`).
 """
 
 from __future__ import annotations
@@ -21,20 +19,17 @@ import aioice.stun
 import aioice.turn
 
 from meshllm.protocol.description import CANDIDATES_MAX, Candidate
+from meshllm.transport.checks import PACE_S, Checks
 from meshllm.transport.gather import Gathering
 from meshllm.transport.health import Health
-from meshllm.transport.pair import COMPONENT, Pair, from_aioice, kind_of, to_aioice
+from meshllm.transport.pair import COMPONENT, from_aioice, to_aioice
 from meshllm.transport.policy import Policy
-from meshllm.transport.pulse import TICK_S, Pulse
 from meshllm.transport.servers import IceServer, read_servers
 from meshllm.transport.verdict import Asked
 
 log = logging.getLogger(__name__)
 
-PACE_S = 0.02  # between two first checks (RFC 8445 §14.2 asks for no less than 5 ms)
-IMPROVE_S = 40.0  # a check is repeated for 32 s
 SETTLE_S = 5.0  # the peer may send on for a moment through what it used before
-PATIENCE_S = 2.0  # from the first check that ended, before there is no way
 RELEASE_S = 1.0  # to give relayed addresses back
 QUEUE_PACKETS = 512
 PACKET_MAX = 1_600  # bytes; what carries a data channel keeps well below
@@ -43,11 +38,8 @@ PACKET_MAX = 1_600  # bytes; what carries a data channel keeps well below
 NAMED_S = 5.0
 DTLS_FIRST = range(20, 64)  # RFC 7983: the first byte of a DTLS record
 
-State = aioice.ice.CandidatePair.State
-UNCHECKED = (State.FROZEN, State.WAITING)
 
-
-class IceConnection(aioice.Connection):
+class IceConnection(Checks):
     """For one data channel. `hosts` are the local addresses to bind to."""
 
     def __init__(
@@ -62,7 +54,7 @@ class IceConnection(aioice.Connection):
         is_hidden = policy == "relay"
         policies = aioice.TransportPolicy
         super().__init__(
-            ice_controlling=controlling,
+            controlling=controlling,
             transport_policy=policies.RELAY if is_hidden else policies.ALL,
         )
         self._policy = policy
@@ -75,17 +67,9 @@ class IceConnection(aioice.Connection):
         self._health = health or Health()
         self._gathering: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
-        self._pulse = Pulse()
         self._watching: asyncio.Task[None] | None = None
-        self._checks: dict[aioice.ice.CandidatePair, aioice.stun.Message] = {}
-        self._forbidden: set[tuple[str, int]] = set()
         self._has_names = False
-        self._patience: asyncio.TimerHandle | None = None
-        self._has_waited = False
-        self._news = asyncio.Event()  # other pairs, or other states of theirs
-        self._is_heard = False
         self.on_candidate: Callable[[], None] = lambda: None
-        self.on_stall: Callable[[], None] = lambda: None
         self.dropped = 0
         self.on_packet: Callable[[bytes], None] | None = None
 
@@ -101,27 +85,6 @@ class IceConnection(aioice.Connection):
             Asked(server.over, server.is_relay, self._health.has_answered(server))
             for server in self._servers
         )
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether checks, or answers to ours, came in from the peer."""
-        return self._is_heard
-
-    @property
-    def selected(self) -> Pair | None:
-        pair = self._nominated.get(COMPONENT)
-        if pair is None:
-            return None
-        return Pair(
-            from_aioice(pair.local_candidate), from_aioice(pair.remote_candidate)
-        )
-
-    @property
-    def kind(self) -> str | None:
-        """Of `selected`, without the rest: asked for with each answer."""
-        if (pair := self._nominated.get(COMPONENT)) is None:
-            return None
-        return kind_of(pair.local_candidate.type, pair.remote_candidate.type)
 
     @property
     def is_ended(self) -> bool:
@@ -267,165 +230,6 @@ class IceConnection(aioice.Connection):
         except TimeoutError:
             log.debug("the peer did not say which candidates are all of its own")
 
-    def _is_unnamed(self, pair: aioice.ice.CandidatePair | None) -> bool:
-        """The peer may still say what this is."""
-        is_reflexive = pair is not None and pair.remote_candidate.type == "prflx"
-        return is_reflexive and not self._remote_candidates_end
-
-    async def _improve(self) -> None:
-        """A direct pair may only be late: what opens one NAT comes out of the other.
-
-        Ends with the checks themselves, which are repeated for half a minute; the
-        peer's own can still show a way after that.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + IMPROVE_S
-        while self.kind == "relay":
-            fresh = [
-                pair
-                for pair in self._check_list
-                if pair.state in UNCHECKED and not _is_relayed(pair)
-            ]
-            if fresh:
-                self.check_start_task(fresh[0])
-                await asyncio.sleep(PACE_S)
-                continue
-            self._news.clear()
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._news.wait()
-            except TimeoutError:
-                return
-        log.info("moved from the relay to a direct path (%s)", self.kind)
-
-    async def _watch(self) -> None:
-        """Check the pair in use when a stream breaks off, whoever controls. Without an
-        answer it is stalled."""
-        while True:
-            await asyncio.sleep(TICK_S)
-            pair = self._nominated.get(COMPONENT)
-            if pair is None or not self._pulse.tick():
-                continue
-            assert self.remote_password is not None
-            try:
-                await pair.protocol.request(
-                    self.build_request(pair, nominate=False),
-                    pair.remote_addr,
-                    integrity_key=self.remote_password.encode(),
-                    retransmissions=1,  # for 1.5 s
-                )
-            except aioice.stun.TransactionError:
-                self._stall("no answer where a stream was")
-            else:
-                self._pulse.answer()
-
-    def _stall(self, why: str) -> None:
-        if not self._pulse.is_stalled:
-            log.info("a path is stalled: %s", why)
-            self._pulse.miss()
-            self.on_stall()
-
-    @property
-    def is_stalled(self) -> bool:
-        """A stream broke off here, and nothing has been heard since."""
-        return self._pulse.is_stalled
-
-    def _end_checks(self) -> None:
-        for pair in self._check_list:
-            if pair.task is not None:
-                pair.task.cancel()
-
-    def check_incoming(
-        self,
-        message: aioice.stun.Message,
-        addr: tuple[str, int],
-        protocol: aioice.ice.StunProtocol,
-    ) -> None:
-        if addr in self._forbidden:
-            return
-        # Its sender knows our password. Its DTLS may arrive before our own check is
-        # answered; dropping that would cost a second.
-        self._is_heard = True
-        super().check_incoming(message, addr, protocol)
-        self._check_again(addr, protocol)
-
-    def _check_again(
-        self, addr: tuple[str, int], protocol: aioice.ice.StunProtocol
-    ) -> None:
-        """RFC 8445 §7.3.1.4: what the peer's NAT dropped may pass now that it has sent.
-
-        The same request once more, so that the answer to either will do.
-        """
-        for pair, check in self._checks.items():
-            is_waiting = check.transaction_id in protocol.transactions
-            if is_waiting and pair.protocol is protocol and pair.remote_addr == addr:
-                protocol.send_stun(check, addr)
-
-    def build_request(
-        self, pair: aioice.ice.CandidatePair, nominate: bool
-    ) -> aioice.stun.Message:
-        """Whoever controls names the pair in use also when it only asks for consent: a
-        peer that missed a change, or sees us at a new address, follows."""
-        nominate = nominate or self._nominated.get(COMPONENT) is pair
-        check = self._checks[pair] = super().build_request(pair, nominate)
-        return check
-
-    def check_complete(self, pair: aioice.ice.CandidatePair) -> None:
-        """Upstream takes whichever pair was nominated last, and then tries no other."""
-        pair.task = None
-        self._news.set()
-        if pair.state is State.SUCCEEDED:
-            self._is_heard = True
-            if pair.nominated:
-                self._select(pair)
-            if self._check_list_maybe_complete():
-                return
-            for other in self._check_list:  # RFC 8445 §7.2.5.3.3
-                is_like = other.local_candidate.foundation == (
-                    pair.local_candidate.foundation
-                )
-                if is_like and other.state is State.FROZEN:
-                    self.check_state(other, State.WAITING)
-        self._check_list_maybe_fail()
-
-    def _check_list_maybe_fail(self) -> None:
-        """Not at once (RFC 8863): ours may be answered from another address than they
-        went to, which upstream takes for failed, while the peer's own find the way."""
-        if self._has_waited:
-            super()._check_list_maybe_fail()
-        elif self._patience is None:
-            loop = asyncio.get_running_loop()
-            self._patience = loop.call_later(PATIENCE_S, self._end_patience)
-
-    def _end_patience(self) -> None:
-        self._has_waited = True
-        self._check_list_maybe_fail()
-
-    def _select(self, pair: aioice.ice.CandidatePair) -> None:
-        former = self._nominated.get(COMPONENT)
-        may_be_relay = _is_relayed(pair) or self._is_unnamed(pair)
-        if former is not None and may_be_relay and not _is_relayed(former):
-            return
-        self._nominated[COMPONENT] = pair
-        for other in list(self._check_list):
-            if other.state in UNCHECKED and (_is_relayed(other) or not may_be_relay):
-                if other.task is not None:
-                    other.task.cancel()
-                self._check_list.remove(other)
-
-    def _check_periodic(self) -> bool:
-        """False once every pair has its check: connect() then awaits the outcome.
-
-        Upstream sleeps 20 ms first, also when that was the only pair.
-        """
-        return super()._check_periodic() and (
-            self._remote_candidates_expected()
-            or any(
-                pair.task is None and pair.state in UNCHECKED
-                for pair in self._check_list
-            )
-        )
-
     def _spare(self, protocol: aioice.ice.StunProtocol) -> None:
         """Upstream reads each packet as STUN first, and fails by an exception. That it
         cannot send, because our address is gone, it only logs."""
@@ -496,7 +300,3 @@ async def _release(relay: aioice.ice.StunProtocol) -> None:
     except TimeoutError:
         log.info("a relay did not confirm that its address is free again")
     await relay.close()  # has nothing to ask any more
-
-
-def _is_relayed(pair: aioice.ice.CandidatePair) -> bool:
-    return "relay" in (pair.local_candidate.type, pair.remote_candidate.type)

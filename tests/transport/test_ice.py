@@ -16,7 +16,7 @@ import ifaddr
 import pytest
 
 from meshllm.protocol.description import Candidate
-from meshllm.transport import gather, ice
+from meshllm.transport import checks, gather, ice
 from meshllm.transport.addresses import LOOPBACK, Machine, choose, read_machine
 from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
@@ -436,7 +436,7 @@ async def streaming(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[IceConnection, IceConnection]]:
     """To the first from the second, for more than a moment; then no more."""
-    monkeypatch.setattr(ice, "TICK_S", 0.02)
+    monkeypatch.setattr(checks, "TICK_S", 0.02)
     async with gathered() as one, gathered(controlling=False) as other:
         await join(one, other)
         for number in range(8):
@@ -544,7 +544,7 @@ async def test_where_our_checks_are_refused_the_peers_own_find_the_way() -> None
         await one.add([shown], is_all=True)
         await other.add(one.offered, is_all=True)
         connecting = asyncio.create_task(one.connect())
-        while not any(pair.state is ice.State.FAILED for pair in one._check_list):
+        while not any(pair.state is checks.State.FAILED for pair in one._check_list):
             await asyncio.sleep(0.01)
         await asyncio.gather(connecting, other.connect())
         assert one.selected is not None
