@@ -1,8 +1,7 @@
 """A peer connection: ICE, DTLS and one data channel between two nodes.
 
-Built from aiortc's transports, without its RTCPeerConnection: what is offered and
-answered are fields, not SDP text, and every task has an owner. aiortc's camelCase and
-private parts stay in this file.
+What is offered and answered are fields, not SDP text, and every task has an owner. What
+carries it are aiortc's transports (`stack`).
 """
 
 from __future__ import annotations
@@ -12,36 +11,21 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
-from aiortc import (
-    RTCCertificate,
-    RTCDataChannel,
-    RTCDataChannelParameters,
-    RTCDtlsFingerprint,
-    RTCDtlsParameters,
-    RTCIceGatherer,
-    RTCIceParameters,
-    RTCIceTransport,
-    RTCSctpCapabilities,
-)
-from cryptography.hazmat.primitives import hashes
-
 from meshllm.errors import LocalProtocolError, PeerUnreachable
 from meshllm.protocol.description import (
     CANDIDATES_MAX,
     MESSAGE_MAX,
-    SCTP_PORT,
     Candidate,
     Description,
 )
 from meshllm.transport.addresses import read_machine
-from meshllm.transport.association import CHANNEL_ID, Association
-from meshllm.transport.dtls import Dtls
 from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.inbox import Inbox
 from meshllm.transport.pair import Pair
 from meshllm.transport.policy import Policy, reachable
 from meshllm.transport.servers import IceServer
+from meshllm.transport.stack import Stack
 from meshllm.transport.verdict import Attempt, Stage, explain
 
 __all__ = ["IceServer", "Peer"]
@@ -91,22 +75,13 @@ class Peer:
         self._on_closed: Callable[[str], None] | None = None
         self._lost_why: str | None = None
         self._verdict: str | None = None
-        self._certificate = RTCCertificate.generateCertificate()
-        # An empty list: without one aiortc would ask a public STUN server.
-        gatherer = RTCIceGatherer(iceServers=[])
         self._connection = IceConnection(
             servers, hosts, controlling=is_offerer, policy=policy, health=health
         )
         self._connection.on_candidate = self._found.set
         self._connection.on_stall = lambda: self.on_stall()
-        gatherer._connection = self._connection
-        self._ice = RTCIceTransport(gatherer)
-        self._dtls = Dtls(self._ice, self._connection, self._certificate)
-        self._sctp = Association(self._dtls)
-        self._channel = RTCDataChannel(
-            self._sctp,
-            RTCDataChannelParameters(label="meshllm", negotiated=True, id=CHANNEL_ID),
-        )
+        self._stack = Stack(self._connection)
+        self._sctp, self._channel = self._stack.sctp, self._stack.channel
         self._listen()
 
     @classmethod
@@ -231,12 +206,12 @@ class Peer:
     @property
     def own_fingerprint(self) -> bytes:
         """SHA-256 of the certificate that this side shows."""
-        return bytes(self._certificate._cert.fingerprint(hashes.SHA256()))
+        return self._stack.own_fingerprint
 
     @property
     def observed_fingerprint(self) -> bytes:
         """SHA-256 of the certificate that DTLS saw, whatever was announced."""
-        seen = self._seen()
+        seen = self._stack.observed_fingerprint
         if seen is None:
             raise LocalProtocolError("no certificate was seen yet")
         return seen
@@ -352,22 +327,8 @@ class Peer:
 
     async def _connect(self, remote: Description) -> None:
         try:
-            await self._ice.start(
-                RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd)
-            )
-            if self._ice.state != "completed":
+            if not await self._stack.connect(self.local.setup, remote):
                 self._lost(self.verdict())
-                return
-            is_client = self.local.setup == "active" or remote.setup == "passive"
-            self._dtls._set_role("client" if is_client else "server")
-            pairs = ":".join(f"{byte:02X}" for byte in remote.fingerprint)
-            await self._dtls.start(
-                RTCDtlsParameters([RTCDtlsFingerprint("sha-256", pairs)])
-            )
-            if self._dtls.state != "connected":
-                self._lost(self.verdict())
-                return
-            await self._sctp.start(RTCSctpCapabilities(MESSAGE_MAX), SCTP_PORT)
         except Exception as error:
             log.exception("connecting failed")
             self._lost(f"connecting failed ({type(error).__name__})")
@@ -378,8 +339,8 @@ class Peer:
         self._sctp.on_message = self._received
         self._sctp.on_low = lambda: self.on_low()
         self._sctp.on_abuse = self._lost
-        self._dtls.on("statechange", self._on_dtls)
-        self._ice.on("statechange", self._on_ice)
+        self._stack.dtls.on("statechange", self._on_dtls)
+        self._stack.ice.on("statechange", self._on_ice)
 
     def _on_open(self) -> None:
         if not self._opened.done():
@@ -387,12 +348,12 @@ class Peer:
             self._opened.set_result(None)
 
     def _on_dtls(self) -> None:
-        if self._dtls.state == "closed":
+        if self._stack.is_ended:
             is_ended = self._connection.is_ended
             self._lost(NO_ANSWER if is_ended else "the peer closed the path")
 
     def _on_ice(self) -> None:
-        if self._ice.state == "failed" and self._opened.done():
+        if self._stack.is_failed and self._opened.done():
             self._lost(NO_ANSWER)
 
     def _lost(self, reason: str) -> None:
@@ -418,17 +379,9 @@ class Peer:
             return Stage.ADDRESS
         if self._announced is None:
             return Stage.ANSWER
-        if self._ice.state != "completed":
-            return Stage.PATH
-        if self._dtls.state != "connected":
-            is_other = self._seen() not in (None, self._announced)
-            return Stage.CERTIFICATE if is_other else Stage.HANDSHAKE
-        return Stage.PROOF if self._opened.done() else Stage.CHANNEL
-
-    def _seen(self) -> bytes | None:
-        ssl = self._dtls._ssl
-        certificate = ssl and ssl.get_peer_certificate(as_cryptography=True)
-        return bytes(certificate.fingerprint(hashes.SHA256())) if certificate else None
+        stage = self._stack.stage(self._announced)
+        is_open = stage is Stage.CHANNEL and self._opened.done()
+        return Stage.PROOF if is_open else stage
 
     async def _close(self) -> None:
         if not self._opened.done():
@@ -440,12 +393,7 @@ class Peer:
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                receiving = self._dtls._task  # which stop() cancels and forgets
-                await self._sctp.stop()
-                await self._dtls.stop()
-                await self._ice.stop()
-                if receiving is not None:
-                    await asyncio.gather(receiving, return_exceptions=True)
+                await self._stack.stop()
         except TimeoutError:
             log.warning("a peer connection did not close within %g s", CLOSE_S)
 
