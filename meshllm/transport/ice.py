@@ -58,7 +58,8 @@ class IceConnection(Checks):
             transport_policy=policies.RELAY if is_hidden else policies.ALL,
         )
         self._policy = policy
-        self._hosts = [] if is_hidden else list(hosts)
+        self._is_at = list(hosts)
+        self._hosts = [] if is_hidden else self._is_at
         self._servers = [
             server
             for server in read_servers(servers)
@@ -111,7 +112,8 @@ class IceConnection(Checks):
         What they tell is added to `offered` and to the pairs that are tried, while
         this runs; `on_candidate` is told.
         """
-        self._health.at(self._hosts)
+        if self._servers:  # on the LAN nobody is asked, from the addresses of the LAN
+            self._health.at(self._is_at)
         gathering = Gathering(
             list(self._protocols),
             self._servers,
