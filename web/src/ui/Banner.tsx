@@ -22,7 +22,7 @@ export function Banner(): JSX.Element | null {
   return (
     <p class={phase === "refused" ? "banner bad" : "banner"} role="status">
       {problem}
-      {goesOn && " Who is connected goes on answering."}
+      {goesOn && " Connected providers go on answering."}
     </p>
   );
 }
