@@ -4,7 +4,7 @@ A subclass of aioice's (0.13), whose private parts are touched here and nowhere 
 (docs/decisions/0004). It differs in this: every STUN and TURN server counts (`gather`);
 strangers' packets are dropped before they are queued; no relay takes the place of a
 direct path, and behind a relay direct ones go on being tried; a check that a NAT
-swallowed is repeated at once, and checks that all failed leave the peer's own some time;
+swallowed is repeated at once; when all have failed the peer's own have some time left;
 a peer whose NAT gives it another address is followed, and is told soon when ours has
 (`pulse`).
 """
