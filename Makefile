@@ -10,7 +10,7 @@ PAGE := meshllm/page/built/index.html
 PAGE_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/test -prune -o -type f -print)
 WEB := CONSTRAINTS='$(if $(CI),-c ../.ci/constraints.txt,)' .ci/web
 
-.PHONY: setup demo test check fix soak natlab screenshots bench system clean
+.PHONY: setup demo test check fix soak natlab screenshots bench release system clean
 
 setup: $(STAMP) $(PAGE) ## .venv with everything, the page built
 
@@ -55,6 +55,12 @@ screenshots: setup system ## docs/images and the icons, anew
 
 bench: setup ## meshllm against direct HTTP and a raw relay, as ratios of one run
 	@$(BIN)/python -m bench $(ARGS)
+
+release: setup ## dist/: a wheel that holds the page, the sources, and their checksums
+	@test -f $(PAGE) || { echo "The chat page is not built: a wheel without it is no release." >&2; exit 1; }
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	cd dist && sha256sum -- *.whl *.tar.gz > SHA256SUMS && cat SHA256SUMS
 
 system: ## what tests need from Debian; elsewhere those tests are skipped by name
 	@.ci/system-packages iproute2:ip nftables:nft coturn:turnserver haproxy:haproxy chromium:chromium

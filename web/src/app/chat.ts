@@ -338,7 +338,10 @@ export class Chat {
     const { connection, frame } = this.#parts;
     const save = (message: AnswerMessage) => this.#save(message);
     const running = new Running({ connection, frame, save }, source, answer);
-    this.running.value = new Map(this.running.value).set(answer.id, running);
+    batch(() => {
+      this.running.value = new Map(this.running.value).set(answer.id, running);
+      this.elsewhere.value = without(this.elsewhere.value, answer.id);
+    });
     const ended = await running.done;
     batch(() => {
       const left = new Map(this.running.value);
@@ -537,10 +540,9 @@ export class Chat {
     const message = await this.#parts.chats.message(id);
     if (message === null || message.role !== "assistant") return;
     batch(() => {
-      const elsewhere = new Set(this.elsewhere.value);
-      if (message.state === "running") elsewhere.add(id);
-      else elsewhere.delete(id);
-      this.elsewhere.value = elsewhere;
+      const others = without(this.elsewhere.value, id);
+      if (message.state === "running") others.add(id);
+      this.elsewhere.value = others;
       this.#show(message);
     });
     if (message.state === "running") this.#await(id, conversation);
@@ -584,6 +586,12 @@ export class Chat {
       null
     );
   }
+}
+
+function without(ids: ReadonlySet<string>, id: string): Set<string> {
+  const left = new Set(ids);
+  left.delete(id);
+  return left;
 }
 
 export function canChat(model: ListedModel): boolean {

@@ -187,8 +187,8 @@ export interface Alternative {
 
 const OTHERS_MAX = 3;
 
-/** The same model at others; where nobody else has it, other models at others. `failed`
- * is the provider that was asked, as far as that is known. */
+/** The same model at others; where nobody else has it, another model of each of them.
+ * `failed` is the provider that was asked, as far as that is known. */
 export function alternatives(
   { code, text }: Problem,
   model: string,
@@ -203,6 +203,10 @@ export function alternatives(
       .filter((holder) => !hasFailed(holder))
       .map(({ id, name }) => ({ model: one.name, provider: { id, name } }));
   const same = models.filter(({ name }) => name === model).flatMap(at);
-  const others = () => models.flatMap((one) => at(one).slice(0, 1));
-  return (same.length > 0 ? same : others()).slice(0, OTHERS_MAX);
+  if (same.length > 0) return same.slice(0, OTHERS_MAX);
+  const byProvider = new Map<string, Alternative>();
+  for (const one of models.flatMap(at)) {
+    if (!byProvider.has(one.provider.id)) byProvider.set(one.provider.id, one);
+  }
+  return [...byProvider.values()].slice(0, OTHERS_MAX);
 }

@@ -104,6 +104,11 @@ export function modelLine(
   return parts.join(" · ");
 }
 
+/** `hf.co/somebody/Name:latest` is `Name`. */
+export function shortModel(name: string): string {
+  return name.replace(/:latest$/, "").replace(/^.*\//, "");
+}
+
 export function measuresParts(measures: Measures): string[] {
   const parts: string[] = [];
   if (measures.perSecond !== null) parts.push(rate(measures.perSecond));

@@ -18,9 +18,11 @@ export function Banner(): JSX.Element | null {
   }
   if (phase === "connecting" && problem === null) return null;
   if (problem === null) return null;
+  const goesOn = chat.connection.kind === "mesh" && chat.connection.paths().length > 0;
   return (
     <p class={phase === "refused" ? "banner bad" : "banner"} role="status">
       {problem}
+      {goesOn && " Connected providers go on answering."}
     </p>
   );
 }

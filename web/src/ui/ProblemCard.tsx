@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { canChat } from "../app/chat.ts";
 import { alternatives, problemAdvice, problemTitle } from "../chat/problems.ts";
 import type { AnswerMessage } from "../chat/types.ts";
+import { shortModel } from "../chat/words.ts";
 import { useWorld } from "./context.ts";
 
 export function ProblemCard({
@@ -18,6 +19,7 @@ export function ProblemCard({
   const failed = message.provider?.id ?? chat.current.value.pin;
   const models = chat.models.value.filter(canChat);
   const others = alternatives(problem, message.model, failed, models);
+  const isHere = models.some(({ name }) => name === message.model);
   const advice = problemAdvice(code);
   const isBusy = chat.busy.value !== null;
   const isPinned = chat.current.value.pin !== null;
@@ -28,7 +30,7 @@ export function ProblemCard({
         {sentence(text)} {advice}
       </p>
       <div class="row">
-        {message.text && (
+        {message.text && isHere && (
           <button
             type="button"
             class="button main"
@@ -48,7 +50,7 @@ export function ProblemCard({
           >
             {model === message.model
               ? `Ask ${name}`
-              : `Ask ${model.replace(/:latest$/, "")} at ${name}`}
+              : `Ask ${shortModel(model)} at ${name}`}
           </button>
         ))}
         <button

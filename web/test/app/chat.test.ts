@@ -358,6 +358,7 @@ test("an answer of a tab that is closed goes on in the one that shows it", async
   neighbours.close();
   await until(() => last(other).state === "done");
   expect(texts(other)).toEqual(["A story", "Once upon a time"]);
+  expect(other.elsewhere.value.size).toBe(0);
 });
 
 test("what is asked in one tab is shown in another that has the conversation", async () => {

@@ -77,7 +77,7 @@ test.each([
     null,
     ["llama b"],
   ],
-  ["else another model elsewhere", "quota", "x", "qwen", "a", ["llama b", "gemma b"]],
+  ["else another model elsewhere", "quota", "x", "qwen", "a", ["llama b"]],
   ["nobody where it is the question", "too_large", "x", "llama", "a", []],
 ] as const)("another is offered: %s", (_, code, text, asked, failed, offered) => {
   const problem = { code, text, retryAfterS: null };

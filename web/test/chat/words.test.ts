@@ -10,6 +10,7 @@ import {
   rate,
   rtt,
   shortKey,
+  shortModel,
   titleFrom,
   wayOf,
 } from "../../src/chat/words.ts";
@@ -23,6 +24,11 @@ test.each([
   [1, 3, 1, "busy, 3 wait"],
 ])("%i run and %i wait where %i may: %s", (running, waiting, parallel, words) => {
   expect(loadWords({ running, waiting }, parallel)).toBe(words);
+});
+
+test("a model is named without where it came from", () => {
+  expect(shortModel("llama3.2:latest")).toBe("llama3.2");
+  expect(shortModel("hf.co/somebody/Name-GGUF:Q4_K_M")).toBe("Name-GGUF:Q4_K_M");
 });
 
 test("numbers are as short as they are useful", () => {

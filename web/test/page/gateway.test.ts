@@ -342,6 +342,13 @@ describe.skipIf(lacking())("behind a gateway", { timeout: 60_000 }, () => {
       }),
     });
     await asking; // its head is there: it has the only slot
+    await page.click(".model-button");
+    const holder = page
+      .locator(".models li", { hasText: "llama3.2" })
+      .locator(".holder");
+    await holder.filter({ hasText: /ada[\s\S]*busy/ }).waitFor();
+    await holder.filter({ hasText: /bob[\s\S]*free/ }).waitFor();
+    await page.keyboard.press("Escape");
     ada.script("second");
     await ask(page, "Me too");
     await page.locator(".waiting", { hasText: "You are next in line" }).waitFor();

@@ -202,6 +202,25 @@ describe.skipIf(lacking())("as a peer of the mesh", { timeout: 90_000 }, () => {
     expect(second.errors).toEqual([]);
   });
 
+  test("an answer of a tab that is closed goes on in the tab that shows it", async () => {
+    await joins(await invite());
+    const words = Array.from({ length: 90 }, (_, n) => `w${n}`).join(" ");
+    ada.script(...paced(words, 30));
+    const before = ada.asked.length;
+    await ask(page, "Count");
+    await page.locator(".prose", { hasText: "w9" }).waitFor();
+    const other = await page.context().newPage();
+    const second = watch(other, String(here.hub.said["url"]));
+    await other.goto(page.url());
+    await other.locator(".prose", { hasText: "w9" }).waitFor();
+    await page.close();
+    page = other;
+    await other.locator(".prose", { hasText: "w89" }).waitFor();
+    expect(await answered(other)).toBe(words);
+    expect(ada.asked.length).toBe(before + 1);
+    expect(second.errors).toEqual([]);
+  });
+
   // The last one: the signaling server does not come back.
   test("without the signaling server live sessions go on, and what is kept is there", async () => {
     await joins(await invite());
