@@ -22,6 +22,11 @@ const commands = {
     pages.set(name, page);
     await page.goto(url);
   },
+  async goto({ page: name, url }) {
+    const page = pages.get(name);
+    await page.goto("about:blank");
+    await page.goto(url);
+  },
   async reload({ page }) {
     await pages.get(page).reload();
   },
