@@ -63,6 +63,10 @@ class Page:
     async def run(self, code: str) -> Any:
         return await self._browser.say("evaluate", page=self._name, code=code)
 
+    async def follow(self, code: str) -> None:
+        """Until the page is loaded anew, as this code makes it."""
+        await self._browser.say("follow", page=self._name, code=code)
+
     async def read(self, name: str) -> bytes:
         """The whole answer that is read as `name`."""
         return base64.b64decode(await self.call("read", name))

@@ -53,6 +53,11 @@ async function ask(prompt) {
   return { text, problem, firstMs, carried: turn.querySelector(".carried").innerText };
 }
 
+async function hideAddress() {
+  one(".path-button").click();
+  (await until(() => one(".path-panel .sees .button"))).click();
+}
+
 /** What the panel says of the path, by name. */
 async function path() {
   one(".path-button").click();

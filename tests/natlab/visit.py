@@ -62,6 +62,10 @@ class Visit:
             facts,
         )
 
+    async def hide_address(self) -> None:
+        """From providers; the page is opened anew."""
+        await self.page.follow(f"{SCRIPT}\nawait hideAddress()")
+
     async def join(self) -> None:
         problem = await self._do("joined")
         if problem is not None:
