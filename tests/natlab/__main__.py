@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.fakes.commands import MESHLLM
 from tests.natlab import ablated, events
-from tests.natlab.cells import CHROMIUM, ByPage, Cell, Pair, all_pairs, world
+from tests.natlab.cells import PAGE, Cell, Pair, all_pairs, world
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.net import PREFIX, missing
 from tests.natlab.probe import EXPECTED, classify, probe_server
@@ -64,10 +64,8 @@ async def once(
         cells.append(cell)
         _say(_row(cell))
 
-    asking: tuple[str, ...] | ByPage
     ours = ablated.program(wish.without) if wish.without else MESHLLM
     leg_ms = wish.rtt / 4  # two legs there, two back
-    asking = ByPage() if wish.page else CHROMIUM if wish.chromium else ours
     async with world(
         root,
         pairs,
@@ -75,7 +73,7 @@ async def once(
         lost=wish.loss,
         neighbours=wish.neighbours,
         servers=Servers(dead=wish.dead),
-        asking=asking,
+        asking=PAGE if wish.page else ours,
         providing=ours,
     ) as made:
         await made.cells(pairs, on_cell)
@@ -144,11 +142,7 @@ def main() -> None:
     parser.add_argument(
         "--loss", type=float, default=0.0, help="per cent between sites"
     )
-    browser = parser.add_mutually_exclusive_group()
-    browser.add_argument(
-        "--chromium", action="store_true", help="its peer connections ask"
-    )
-    browser.add_argument("--page", action="store_true", help="the chat page asks")
+    parser.add_argument("--page", action="store_true", help="the chat page asks")
     parser.add_argument(
         "--without",
         choices=[*ablated.STEPS, ablated.ALL],
@@ -160,7 +154,7 @@ def main() -> None:
     parser.add_argument("--only-direct", action="store_true", help="that can be")
     parser.add_argument("--times", type=int, default=1, help="each time from the start")
     wish = parser.parse_args()
-    more = {"chromium": "chromium"} if wish.chromium or wish.page else {}
+    more = {"chromium": "chromium"} if wish.page else {}
     if why := missing(nft="nftables", turnserver="coturn", **more):
         sys.exit(f"The laboratory {why}.")
     asyncio.run(run_events() if wish.events else run(wish))

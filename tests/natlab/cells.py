@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp import web
@@ -37,7 +36,9 @@ PORT = "11434"
 AT_ONCE = 3  # more would wait for the machine, not for the network
 CELL_S = 30.0  # a person would not wait so long
 POLL_S = 0.02
-CHROMIUM = (sys.executable, "-m", "tests.natlab.browser")
+PAGE: Literal["page"] = "page"
+Asking = tuple[str, ...] | Literal["page"]
+"""A program with the commands of `meshllm`, or the chat page."""
 CONNECT = re.compile(r"connect;dur=([\d.]+)")
 Pair = tuple[Kind, Kind]
 """Who asks, and who provides."""
@@ -51,13 +52,6 @@ def all_pairs() -> list[Pair]:
         for shift in range(len(kinds))
         for index, asker in enumerate(kinds)
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class ByPage:
-    """The chat page asks; with `flags` of Chromium's own."""
-
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +215,15 @@ async def world(
     leg_ms: float = LEG_MS,
     lost: float = 0.0,
     neighbours: bool = False,
-    asking: tuple[str, ...] | ByPage = MESHLLM,
+    asking: Asking = MESHLLM,
     providing: tuple[str, ...] = MESHLLM,
     servers: Servers = ALL_ANSWER,
 ) -> AsyncIterator[World]:
     """Whom the pairs need, running, and every gateway knows every provider.
 
-    `asking` and `providing` are programs with the commands of `meshllm`. `neighbours`
-    are on one LAN: those of a pair, which are of one kind. What a page asks has a model
-    of its own at each provider: to choose one in the page's picker makes ways to all.
+    `providing` is a program with the commands of `meshllm`. `neighbours` are on one
+    LAN: those of a pair, which are of one kind. For a page each provider has a model of
+    its own: to choose one in its picker would make ways to all of them.
     """
     askers, providers = (dict.fromkeys(side) for side in zip(*pairs, strict=True))
     hosts = 2 if neighbours else 1
@@ -244,18 +238,18 @@ async def world(
         stack.enter_context(internet(sites, leg_ms=leg_ms, lost=lost))
         meshllm = await stack.enter_async_context(commands(root))
         meshllm.env["MESHLLM_LOOPBACK"] = ""
-        members = there.values() if isinstance(asking, ByPage) else seats
+        members = there.values() if asking == PAGE else seats
         homes = [seat.name for seat in members]
         relay = await stack.enter_async_context(vps(meshllm, homes, servers))
         made = World(meshllm, here, there, relay)
         turn = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for seat in there.values():
-                model = model_of(seat) if isinstance(asking, ByPage) else MODEL
+                model = model_of(seat) if asking == PAGE else MODEL
                 group.create_task(_share(made, seat, turn, stack, providing, model))
             for seat in here.values():
-                if isinstance(asking, ByPage):
-                    group.create_task(_visit(made, seat, turn, stack, asking))
+                if asking == PAGE:
+                    group.create_task(_visit(made, seat, turn, stack))
                 else:
                     group.create_task(_gateway(made, seat, turn, asking))
         for kind in made.gateways:
@@ -303,12 +297,11 @@ async def _visit(
     seat: Seat,
     turn: asyncio.Semaphore,
     stack: AsyncExitStack,
-    asking: ByPage,
 ) -> None:
     async with turn:
         link = await invited(made.meshllm, seat.name)
         made.visits[seat.site.kind] = await stack.enter_async_context(
-            visit(seat.name, link, *asking.flags)
+            visit(seat.name, link)
         )
 
 
