@@ -346,5 +346,7 @@ function pairFrom(local: End, remote: End): Pair {
 const KINDS = ["relay", "prflx", "srflx"] as const;
 
 function named({ type, address, port }: End): string {
-  return `${type} ${address ?? "?"}:${port}`;
+  // Chromium hides what it only found out by itself, as `redacted-ip.invalid`.
+  const isKnown = typeof address === "string" && !address.endsWith(".invalid");
+  return `${type} ${isKnown ? address : "?"}:${port}`;
 }
