@@ -63,9 +63,17 @@ class Page:
     async def run(self, code: str) -> Any:
         return await self._browser.say("evaluate", page=self._name, code=code)
 
+    async def follow(self, code: str) -> None:
+        """Until the page is loaded anew, as this code makes it."""
+        await self._browser.say("follow", page=self._name, code=code)
+
     async def read(self, name: str) -> bytes:
         """The whole answer that is read as `name`."""
         return base64.b64decode(await self.call("read", name))
+
+    async def goto(self, url: str) -> None:
+        """From another page, so that this one is opened anew whatever its fragment."""
+        await self._browser.say("goto", page=self._name, url=url)
 
     async def reload(self) -> None:
         await self._browser.say("reload", page=self._name)
@@ -138,11 +146,13 @@ class Browser:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(*flags: str, at: tuple[str, ...] = ()) -> AsyncIterator[Browser]:
+    """`flags` are more of its own; `at` leads it into a network namespace."""
     node, browser = find("node"), find("chromium")
     assert node is not None and browser is not None
     process = await asyncio.create_subprocess_exec(
-        *(node, str(WEB / "test" / "browser" / "driver.mjs"), browser, *FLAGS),
+        *(*at, node, str(WEB / "test" / "browser" / "driver.mjs")),
+        *(browser, *FLAGS, *flags),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_MAX,

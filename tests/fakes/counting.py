@@ -69,8 +69,9 @@ async def _numbers(plan: Plan) -> AsyncIterator[str]:
 
 
 class CountingServer:
-    def __init__(self) -> None:
+    def __init__(self, model: str = MODEL) -> None:
         self.counts = Counts()
+        self._model = model
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 << 20)
@@ -97,7 +98,8 @@ class CountingServer:
 
     async def _tags(self, _: web.Request) -> web.Response:
         details = {"family": "count", "context_length": 4096}
-        tag = {"name": MODEL, "model": MODEL, "size": 1, "digest": "0" * 64}
+        named = {"name": self._model, "model": self._model}
+        tag = named | {"size": 1, "digest": "0" * 64}
         more = {"details": details, "capabilities": ["completion"]}
         return web.json_response({"models": [tag | more]})
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.fakes.commands import MESHLLM
 from tests.natlab import ablated, events
-from tests.natlab.cells import CHROMIUM, Cell, Pair, all_pairs, world
+from tests.natlab.cells import PAGE, Cell, Pair, all_pairs, world
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.net import PREFIX, missing
 from tests.natlab.probe import EXPECTED, classify, probe_server
@@ -73,12 +73,14 @@ async def once(
         lost=wish.loss,
         neighbours=wish.neighbours,
         servers=Servers(dead=wish.dead),
-        asking=CHROMIUM if wish.chromium else ours,
+        asking=PAGE if wish.page else ours,
         providing=ours,
     ) as made:
         await made.cells(pairs, on_cell)
         for cell in cells:
-            if cell.error is None and not cell.is_as_theory_says:
+            if wish.page or cell.error is not None:
+                continue
+            if not cell.is_as_theory_says:
                 via = await made.candidates(cell.asker, cell.provider)
                 late.append(f"{cell.asker} asked {cell.provider}: in the end {via}.")
     for line in late:
@@ -107,7 +109,7 @@ def _row(cell: Cell) -> str:
     else:
         path = cell.path if cell.is_as_theory_says else f"**{cell.path}**"
         found = f"{path} | {cell.candidates} | {cell.first_ms:.0f}"
-        found += f" | {cell.connect_ms:.0f}"
+        found += " | -" if cell.connect_ms is None else f" | {cell.connect_ms:.0f}"
     return f"| {cell.asker} | {cell.provider} | {theory} | {found} |"
 
 
@@ -140,9 +142,7 @@ def main() -> None:
     parser.add_argument(
         "--loss", type=float, default=0.0, help="per cent between sites"
     )
-    parser.add_argument(
-        "--chromium", action="store_true", help="its peer connections ask"
-    )
+    parser.add_argument("--page", action="store_true", help="the chat page asks")
     parser.add_argument(
         "--without",
         choices=[*ablated.STEPS, ablated.ALL],
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--only-direct", action="store_true", help="that can be")
     parser.add_argument("--times", type=int, default=1, help="each time from the start")
     wish = parser.parse_args()
-    more = {"chromium": "chromium"} if wish.chromium else {}
+    more = {"chromium": "chromium"} if wish.page else {}
     if why := missing(nft="nftables", turnserver="coturn", **more):
         sys.exit(f"The laboratory {why}.")
     asyncio.run(run_events() if wish.events else run(wish))

@@ -1,7 +1,7 @@
 """A cell: one node asks another for the first time, and what came of it.
 
 Everything is real but the model server: `meshllm signal`, `share` and `gateway` are
-processes, each behind its site's NAT.
+processes, each behind its site's NAT. Instead of a gateway the chat page may ask.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp import web
@@ -28,14 +27,18 @@ from tests.fakes.program import Outcome, ask
 from tests.natlab import net
 from tests.natlab.nat import Kind, can_be_direct
 from tests.natlab.sites import LEG_MS, Seat, Site, internet
-from tests.natlab.vps import ALL_ANSWER, Servers, vps
+from tests.natlab.visit import Visit, visit
+from tests.natlab.vps import ALL_ANSWER, Servers, invited, vps
 
 SHORT = Plan(lines=3)
+SHORT_TEXT = "0 1 2"  # as a page shows it
 PORT = "11434"
 AT_ONCE = 3  # more would wait for the machine, not for the network
 CELL_S = 30.0  # a person would not wait so long
 POLL_S = 0.02
-CHROMIUM = (sys.executable, "-m", "tests.natlab.browser")
+PAGE: Literal["page"] = "page"
+Asking = tuple[str, ...] | Literal["page"]
+"""A program with the commands of `meshllm`, or the chat page."""
 CONNECT = re.compile(r"connect;dur=([\d.]+)")
 Pair = tuple[Kind, Kind]
 """Who asks, and who provides."""
@@ -53,10 +56,11 @@ def all_pairs() -> list[Pair]:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`first_ms` is the time to the first byte, `connect_ms` that to the open path.
+    """`first_ms` is the time to the first byte (of a page: until it is shown),
+    `connect_ms` that to the open path, which a page does not tell.
 
-    `path` is as the program was told; `candidates` are those that the gateway names
-    afterwards, its own first.
+    `path` is as the program, or who looks at the page, was told; `candidates` are those
+    that the gateway or the page names afterwards, its own first.
     `error` says why there was no answer.
     """
 
@@ -66,7 +70,7 @@ class Cell:
     path: str | None = None
     candidates: str | None = None
     first_ms: float = 0.0
-    connect_ms: float = 0.0
+    connect_ms: float | None = None
     error: str | None = None
 
     @property
@@ -79,6 +83,10 @@ class Cell:
         return self.path is not None and self.is_direct == self.can_be_direct
 
 
+def model_of(seat: Seat) -> str:
+    return f"{MODEL}-{seat.name}"
+
+
 @dataclass
 class World:
     """The askers and providers that run, by the kind of their site."""
@@ -88,13 +96,15 @@ class World:
     providers: dict[Kind, Seat]
     relay: Child
     gateways: dict[Kind, Serving] = field(default_factory=dict)
+    visits: dict[Kind, Visit] = field(default_factory=dict)
     shares: dict[Kind, Serving] = field(default_factory=dict)
 
     async def cells(
         self, pairs: Iterable[Pair], on_cell: Callable[[Cell], None]
     ) -> None:
-        """Each once, a few at a time, in this order."""
-        turn = asyncio.Semaphore(AT_ONCE)
+        """Each once, a few at a time, in this order; pages one at a time, because to
+        open one takes all of a small machine."""
+        turn = asyncio.Semaphore(1 if self.visits else AT_ONCE)
 
         async def in_turn(asker: Kind, provider: Kind) -> None:
             async with turn:
@@ -108,6 +118,27 @@ class World:
         """The first question of this asker to this provider."""
         here, there = self.askers[asker].site, self.providers[provider].site
         cell = Cell(asker, provider, here is there or can_be_direct(asker, provider))
+        by = self._by_page if asker in self.visits else self._by_gateway
+        return await by(cell)
+
+    async def _by_page(self, cell: Cell) -> Cell:
+        model = model_of(self.providers[cell.provider])
+        try:
+            async with asyncio.timeout(CELL_S):
+                shown = await self.visits[cell.asker].ask(model, SHORT.prompt)
+        except TimeoutError:
+            return replace(cell, error="no answer in time")
+        if shown.problem is not None or shown.text != SHORT_TEXT:
+            return replace(cell, error=shown.problem or "the answer is not whole")
+        return replace(
+            cell,
+            path=shown.path,
+            candidates=shown.candidates,
+            first_ms=shown.first_ms,
+        )
+
+    async def _by_gateway(self, cell: Cell) -> Cell:
+        asker, provider = cell.asker, cell.provider
         begun = time.monotonic()
         first: list[float] = []
         try:
@@ -127,7 +158,7 @@ class World:
             path=outcome.headers["Meshllm-Path"],
             candidates=await self.candidates(asker, provider),
             first_ms=(first[0] - begun) * 1000,
-            connect_ms=float(connect[1]) if connect else 0.0,
+            connect_ms=float(connect[1]) if connect else None,
         )
 
     async def ask(
@@ -184,14 +215,15 @@ async def world(
     leg_ms: float = LEG_MS,
     lost: float = 0.0,
     neighbours: bool = False,
-    asking: tuple[str, ...] = MESHLLM,
+    asking: Asking = MESHLLM,
     providing: tuple[str, ...] = MESHLLM,
     servers: Servers = ALL_ANSWER,
 ) -> AsyncIterator[World]:
     """Whom the pairs need, running, and every gateway knows every provider.
 
-    `asking` and `providing` are programs with the commands of `meshllm`. `neighbours`
-    are on one LAN: those of a pair, which are of one kind.
+    `providing` is a program with the commands of `meshllm`. `neighbours` are on one
+    LAN: those of a pair, which are of one kind. For a page each provider has a model of
+    its own: to choose one in its picker would make ways to all of them.
     """
     askers, providers = (dict.fromkeys(side) for side in zip(*pairs, strict=True))
     hosts = 2 if neighbours else 1
@@ -206,16 +238,21 @@ async def world(
         stack.enter_context(internet(sites, leg_ms=leg_ms, lost=lost))
         meshllm = await stack.enter_async_context(commands(root))
         meshllm.env["MESHLLM_LOOPBACK"] = ""
-        homes = [seat.name for seat in seats]
+        members = there.values() if asking == PAGE else seats
+        homes = [seat.name for seat in members]
         relay = await stack.enter_async_context(vps(meshllm, homes, servers))
         made = World(meshllm, here, there, relay)
         turn = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for seat in there.values():
-                group.create_task(_share(made, seat, turn, stack, providing))
+                model = model_of(seat) if asking == PAGE else MODEL
+                group.create_task(_share(made, seat, turn, stack, providing, model))
             for seat in here.values():
-                group.create_task(_gateway(made, seat, turn, asking))
-        for kind in here:
+                if asking == PAGE:
+                    group.create_task(_visit(made, seat, turn, stack))
+                else:
+                    group.create_task(_gateway(made, seat, turn, asking))
+        for kind in made.gateways:
             await made.sees(kind, len(there))
         yield made
         # At once: one after another they take a second each.
@@ -229,8 +266,9 @@ async def _share(
     turn: asyncio.Semaphore,
     stack: AsyncExitStack,
     program: tuple[str, ...],
+    model: str,
 ) -> None:
-    url = await stack.enter_async_context(_model_server(seat))
+    url = await stack.enter_async_context(_model_server(seat, model))
     backend = ("--backend", "ollama", "--url", url, "--parallel", "9")
     async with turn:
         made.shares[seat.site.kind] = await made.meshllm.start(
@@ -241,17 +279,30 @@ async def _share(
 
 
 @asynccontextmanager
-async def _model_server(seat: Seat) -> AsyncIterator[str]:
+async def _model_server(seat: Seat, model: str) -> AsyncIterator[str]:
     """Its URL there."""
     listening = net.bound(seat.name, socket.SOCK_STREAM, "127.0.0.1")
     host, port = listening.getsockname()
-    runner = web.AppRunner(CountingServer().app(), access_log=None)
+    runner = web.AppRunner(CountingServer(model).app(), access_log=None)
     await runner.setup()
     try:
         await web.SockSite(runner, listening).start()
         yield f"http://{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+async def _visit(
+    made: World,
+    seat: Seat,
+    turn: asyncio.Semaphore,
+    stack: AsyncExitStack,
+) -> None:
+    async with turn:
+        link = await invited(made.meshllm, seat.name)
+        made.visits[seat.site.kind] = await stack.enter_async_context(
+            visit(seat.name, link)
+        )
 
 
 async def _gateway(

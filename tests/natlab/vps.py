@@ -142,6 +142,13 @@ async def _listens(port: int) -> bool:
     return True
 
 
+async def invited(meshllm: Commands, name: str) -> str:
+    """A link of the owner's for one guest."""
+    words = ("invite", "--name", name, "--json")
+    done = await meshllm.run("owner", *words, at=net.entered(VPS))
+    return str(done.json["link"])
+
+
 async def _settle(meshllm: Commands, link: str, members: Sequence[str]) -> None:
     command = (sys.executable, "-m", "tests.natlab.settle")
     argv = (*command, str(meshllm.home("")), link, *members)

@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { Chat } from "./app/chat.ts";
-import { browserMemory, Speeds } from "./app/remembered.ts";
+import { browserMemory, isRelayOnly, Speeds } from "./app/remembered.ts";
 import { BrowserTabs } from "./app/tabs.ts";
 import type { Connection } from "./connection.ts";
 import { reason } from "./errors.ts";
@@ -45,7 +45,9 @@ async function throughGateway(): Promise<Way> {
 
 async function throughMesh(place: HTMLElement): Promise<Way> {
   const { Door } = await import("./app/door.ts");
-  const door = await Door.open(isSecureContext);
+  const door = await Door.open(isSecureContext, {
+    isRelayOnly: isRelayOnly(browserMemory()),
+  });
   const leave = () => door.leave();
   const before = await door.connect();
   if (before !== null && link === null) return { connection: before, leave };

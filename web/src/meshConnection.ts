@@ -37,7 +37,7 @@ const TICK_MS = 5_000; // round trips and paths are looked at so often
 
 export interface MeshOptions {
   /** The peer sees no address of ours. */
-  readonly isRelayOnly?: boolean;
+  readonly isRelayOnly: boolean;
 }
 
 /** Begins to connect; `state` tells how that goes. ConfigError is the caller's to avoid:
@@ -45,7 +45,7 @@ export interface MeshOptions {
 export function connectMesh(
   home: Home,
   known: Known,
-  options: MeshOptions = {},
+  options: MeshOptions = { isRelayOnly: false },
 ): Connection {
   return new MeshConnection(home, known, options);
 }
@@ -81,7 +81,7 @@ class MeshConnection implements Connection {
       chain: () => this.#known.chain,
       servers: () => this.#signaling.iceServers,
       decide,
-      isRelayOnly: options.isRelayOnly ?? false,
+      isRelayOnly: options.isRelayOnly,
     });
     this.#links = new Links(
       (provider, signal) => this.#introducer.dial(provider.announcement, signal),

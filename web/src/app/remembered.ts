@@ -25,6 +25,16 @@ export function browserMemory(): Remembered {
   };
 }
 
+/** Whether providers shall see no address of this browser's. */
+export function isRelayOnly(memory: Remembered): boolean {
+  return memory.get("relayOnly") === "yes";
+}
+
+/** For the paths of the pages that are opened from now on. */
+export function setRelayOnly(memory: Remembered, is: boolean): void {
+  memory.set("relayOnly", is ? "yes" : "no");
+}
+
 const KEPT_MAX = 200;
 const WEIGHT = 0.4; // of the newest measurement
 

@@ -49,6 +49,14 @@ export interface Settings {
   readonly isRelayOnly: boolean;
 }
 
+const NO_RELAY =
+  "This page hides your address behind a relay, and the signaling server has none. Its " +
+  "owner can add a TURN server; or show your address.";
+
+function isRelay(server: Ice): boolean {
+  return server.urls.some((url) => /^turns?:/.test(url));
+}
+
 /** A path that is being introduced. */
 class Dialling {
   readonly path = randomBytes(16);
@@ -131,6 +139,7 @@ export class Introducer {
   async #dial(dialling: Dialling, signal: AbortSignal): Promise<Wire> {
     const { servers, isRelayOnly } = this.#settings;
     signal.throwIfAborted();
+    if (isRelayOnly && !servers().some(isRelay)) throw new PeerUnreachable(NO_RELAY);
     const peer = await Peer.offer(servers(), isRelayOnly);
     const onAbort = () => peer.close();
     signal.addEventListener("abort", onAbort, { once: true });

@@ -124,7 +124,7 @@ export class Link {
   onSilent: () => void = () => {};
   onGoingAway: () => void = () => {};
   onClosed: (code: Code, text: string) => void = () => {};
-  /** Streams came or went, or there is another wire. */
+  /** Streams came or went, there is another wire, or it goes another way. */
   onChange: () => void = () => {};
   readonly #streams = new Map<number, Stream>();
   #mayOpen: Waiter[] = [];
@@ -249,6 +249,7 @@ export class Link {
     this.wire = wire;
     wire.onClosed = (lost, why) => this.#onWireClosed(lost, why);
     wire.onSent = () => this.#onSent();
+    wire.onMoved = () => this.onChange();
     wire.onSilent = () => this.onSilent();
     wire.onFrames = (from, frames) => this.#onFrames(from, frames);
     if (former !== null && former !== wire) former.close("another path took over");

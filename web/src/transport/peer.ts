@@ -40,6 +40,7 @@ interface Pair {
 export class Peer implements Carrier {
   onLow: () => void = () => {};
   onClosed: (reason: string) => void = () => {};
+  onMoved: () => void = () => {};
   readonly #pc: RTCPeerConnection;
   readonly #channel: RTCDataChannel;
   #description: Description | null = null;
@@ -201,7 +202,8 @@ export class Peer implements Carrier {
   }
 
   async refresh(): Promise<void> {
-    this.#pair = pairOf(await this.#pc.getStats()) ?? this.#pair;
+    const now = this.#selected() ?? pairOf(await this.#pc.getStats());
+    this.#pair = now ?? this.#pair;
   }
 
   #said(): Description {
@@ -253,8 +255,27 @@ export class Peer implements Carrier {
   }
 
   #onOpen(): void {
+    const ice = this.#pc.sctp?.transport.iceTransport;
+    // A relay is often there first, and the direct way a moment later.
+    if (ice !== undefined) {
+      ice.onselectedcandidatepairchange = () => {
+        this.#pair = this.#selected() ?? this.#pair;
+        this.onMoved();
+      };
+    }
     this.#settle?.resolve();
     this.#settle = null;
+  }
+
+  /** As of now; statistics are up to 50 ms old. null in browsers that do not tell. */
+  #selected(): Pair | null {
+    const ice = this.#pc.sctp?.transport.iceTransport;
+    const { local, remote } = ice?.getSelectedCandidatePair?.() ?? {};
+    if (!local || !remote) return null;
+    return pairFrom(
+      { type: local.type, address: local.address, port: local.port },
+      { type: remote.type, address: remote.address, port: remote.port },
+    );
   }
 
   #onState(): void {
@@ -302,15 +323,30 @@ function pairOf(stats: RTCStatsReport): Pair | null {
   const local = rows.get(String(selected?.["localCandidateId"]));
   const remote = rows.get(String(selected?.["remoteCandidateId"]));
   if (local === undefined || remote === undefined) return null;
-  const kinds = [local, remote].map((row) => String(row["candidateType"]));
-  const kind = KINDS.find((one) => kinds.includes(one)) ?? "host";
+  return pairFrom(endOf(local), endOf(remote));
+}
+
+interface End {
+  readonly type: unknown;
+  readonly address: unknown;
+  readonly port: unknown;
+}
+
+function endOf(row: Row): End {
+  const address = row["address"] ?? row["ip"];
+  return { type: row["candidateType"], address, port: row["port"] };
+}
+
+function pairFrom(local: End, remote: End): Pair {
+  const kind = KINDS.find((one) => [local.type, remote.type].includes(one)) ?? "host";
   return { kind, candidates: { local: named(local), remote: named(remote) } };
 }
 
 /** The first that one end has is what the path is: a relay anywhere relays it. */
 const KINDS = ["relay", "prflx", "srflx"] as const;
 
-function named(row: Row): string {
-  const at = row["address"] ?? row["ip"] ?? "?";
-  return `${row["candidateType"]} ${at}:${row["port"]}`;
+function named({ type, address, port }: End): string {
+  // Chromium hides what it only found out by itself, as `redacted-ip.invalid`.
+  const isKnown = typeof address === "string" && !address.endsWith(".invalid");
+  return `${type} ${isKnown ? address : "?"}:${port}`;
 }

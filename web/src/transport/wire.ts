@@ -27,6 +27,8 @@ export interface Carrier {
   /** The buffer has fallen to LOW_BYTES. */
   onLow: () => void;
   onClosed: (reason: string) => void;
+  /** `kind` and `candidates` are others now, from relay to direct above all. */
+  onMoved: () => void;
   readonly buffered: number;
   readonly kind: PathKind;
   readonly candidates: { readonly local: string; readonly remote: string } | null;
@@ -34,7 +36,7 @@ export interface Carrier {
   readonly isObserved: boolean;
   send(message: Bytes): void;
   close(): void;
-  /** Looks again at `kind` and `candidates`: a path may move from relay to direct. */
+  /** Looks again at `kind` and `candidates`, where a browser does not tell of a move. */
   refresh(): Promise<void>;
 }
 
@@ -46,6 +48,7 @@ export class Wire {
   readonly path: Path;
   onClosed: (wire: Wire, reason: string) => void = () => {};
   onSent: () => void = () => {};
+  onMoved: () => void = () => {};
   /** Nothing was heard for SILENT_S; called again while that lasts. */
   onSilent: (wire: Wire) => void = () => {};
   isClosed = false;
@@ -69,6 +72,7 @@ export class Wire {
     carrier.onMessage = (message) => this.#onMessage(message);
     carrier.onLow = () => this.#onLow();
     carrier.onClosed = (why) => this.close(why);
+    carrier.onMoved = () => this.onMoved();
     this.wake();
   }
 

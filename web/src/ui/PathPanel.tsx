@@ -1,6 +1,7 @@
 /** Who carries the words: the path as it is now, and in plain words who can see what. */
 
 import type { JSX } from "preact";
+import { isRelayOnly, setRelayOnly } from "../app/remembered.ts";
 import { rtt, shortKey, wayName, wayOf } from "../chat/words.ts";
 import type { PathView } from "../connection.ts";
 import { useWorld } from "./context.ts";
@@ -93,9 +94,11 @@ export function PathPanel(): JSX.Element {
           who="A relay"
           what={way === "relay" ? "passes on, reads nothing" : "is not used now"}
         >
-          If no direct way exists: both addresses, how much and when. The packets stay
-          encrypted from end to end; it has no key to open them.
+          If no direct way exists, or you hide your address: both addresses, how much
+          and when. The packets stay encrypted from end to end; it has no key to open
+          them.
         </See>
+        {!isGateway && <HideAddress />}
         {isGateway && (
           <See who="Your gateway" what="is this machine">
             It holds your key, and passes your words on from memory. It writes none of
@@ -110,6 +113,21 @@ export function PathPanel(): JSX.Element {
         </See>
       </div>
     </Dialog>
+  );
+}
+
+/** For those who trust the server's relay with their address, and a provider not. */
+function HideAddress(): JSX.Element {
+  const { memory } = useWorld().face;
+  const isHidden = isRelayOnly(memory);
+  const change = () => {
+    setRelayOnly(memory, !isHidden);
+    location.reload(); // paths that are there end; answers go on by new ones
+  };
+  return (
+    <button type="button" class="button" onClick={change}>
+      {isHidden ? "Show my address to providers" : "Hide my address from providers"}
+    </button>
   );
 }
 

@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import { type Remembered, Speeds } from "../../src/app/remembered.ts";
+import {
+  isRelayOnly,
+  type Remembered,
+  Speeds,
+  setRelayOnly,
+} from "../../src/app/remembered.ts";
 
 function memory(start = ""): Remembered & { value: string } {
   return {
@@ -12,6 +17,15 @@ function memory(start = ""): Remembered & { value: string } {
     },
   };
 }
+
+test("addresses are shown until somebody hides theirs, and again when they say so", () => {
+  const kept = memory();
+  expect(isRelayOnly(kept)).toBe(false);
+  setRelayOnly(kept, true);
+  expect(isRelayOnly(kept)).toBe(true);
+  setRelayOnly(kept, false);
+  expect(isRelayOnly(kept)).toBe(false);
+});
 
 test("speeds follow what is measured, and are remembered", () => {
   const kept = memory();

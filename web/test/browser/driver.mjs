@@ -22,15 +22,29 @@ const commands = {
     pages.set(name, page);
     await page.goto(url);
   },
+  async goto({ page: name, url }) {
+    const page = pages.get(name);
+    await page.goto("about:blank");
+    await page.goto(url);
+  },
   async reload({ page }) {
     await pages.get(page).reload();
   },
-  evaluate: ({ page, code }) => pages.get(page).evaluate(`(async () => {${code}})()`),
+  evaluate: ({ page, code }) => evaluate(pages.get(page), code),
+  /** What it runs loads the page anew. */
+  async follow({ page: name, code }) {
+    const page = pages.get(name);
+    await Promise.all([page.waitForEvent("load"), evaluate(page, code)]);
+  },
   async close({ page }) {
     await pages.get(page).context().close();
     pages.delete(page);
   },
 };
+
+function evaluate(page, code) {
+  return page.evaluate(`(async () => {${code}})()`);
+}
 
 function say(message) {
   process.stdout.write(`${JSON.stringify(message)}\n`);

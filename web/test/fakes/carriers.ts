@@ -1,6 +1,7 @@
 /** Two ends of a data channel, in memory: messages arrive in turns of their own. */
 
 import type { Bytes } from "../../src/bytes.ts";
+import type { PathKind } from "../../src/connection.ts";
 import { Path } from "../../src/protocol/path.ts";
 import { type Carrier, Wire } from "../../src/transport/wire.ts";
 
@@ -8,7 +9,8 @@ export class MemoryCarrier implements Carrier {
   onLow: () => void = () => {};
   onClosed: (reason: string) => void = () => {};
   onMessage: (message: Bytes) => void = () => {};
-  readonly kind = "host";
+  onMoved: () => void = () => {};
+  kind: PathKind = "host";
   readonly candidates = null;
   readonly isObserved = true;
   /** Nothing passes while it is set, in this direction. */

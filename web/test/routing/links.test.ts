@@ -188,3 +188,15 @@ test("a provider that was started anew is dialled anew", async () => {
   expect(second).not.toBe(first);
   expect(dialled).toHaveLength(2);
 });
+
+test("a path that moves is told of at once", async () => {
+  const { wire } = await links.get(bob());
+  const seen: (string | undefined)[] = [];
+  links.onChange = () => seen.push(links.peek(BOB)?.wire?.carrier.kind);
+  const carrier = carrierOf(wire as Wire);
+  carrier.kind = "relay";
+  carrier.onMoved();
+  carrier.kind = "srflx";
+  carrier.onMoved();
+  expect(seen).toEqual(["relay", "srflx"]);
+});
