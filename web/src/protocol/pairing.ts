@@ -119,7 +119,15 @@ export class NewcomerSide {
     });
   }
 
-  /** What the owner granted, verified. At any other time a letter ends the pairing. */
+  /** A letter while the person types: whatever it is, it ends the pairing. */
+  interrupted(letter: Bytes, now: number): Promise<never> {
+    return this.#try(now, async () => {
+      this.#open(letter);
+      throw this.#unexpected();
+    });
+  }
+
+  /** What the owner granted, verified. */
   granted(
     letter: Bytes,
     now: number,

@@ -11,7 +11,6 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { type Bytes, concat, fromUtf8, prefixed, toHex, utf8 } from "../bytes.ts";
 import {
   type Code,
-  ConfigError,
   LocalProtocolError,
   RemoteProtocolError,
   readCode,
@@ -185,16 +184,6 @@ export function digits(of: Compared): {
     code: String(number % codes).padStart(CODE_DIGITS, "0"),
     receipt: String((number / codes) % receipts).padStart(RECEIPT_DIGITS, "0"),
   };
-}
-
-/** What a person typed, spaces and hyphens aside. ConfigError when it cannot be meant:
- * that is no guess yet. */
-export function readDigits(typed: string, count: number): string {
-  const bare = typed.replaceAll(/[\s-]/g, "");
-  if (bare.length !== count || !/^[0-9]+$/.test(bare)) {
-    throw new ConfigError(`That is not ${count} digits. Type them as they are shown.`);
-  }
-  return bare;
 }
 
 const mailbox = nullable(integer(MAILBOX_MIN, MAILBOX_MAX));
