@@ -70,7 +70,7 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
             <p>
               Here you chat with the language models of people you know, straight from
               this browser to theirs. You need an invitation of somebody in a mesh: a
-              link that works once.
+              link that works once. Without one, digits from its owner’s screen will do.
             </p>
             {problem !== null && (
               <div class="problem" role="alert">

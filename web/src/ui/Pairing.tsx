@@ -76,7 +76,7 @@ export function Pairing({ door, onIn, onBack }: Props): JSX.Element {
         <ol class="steps">
           <li>
             <span id="code-is">Type these six digits on the owner’s machine.</span>
-            <Code6 code={step.code} />
+            <SixDigits code={step.code} />
           </li>
           <li>
             <span>It then shows two digits. Type them here.</span>
@@ -140,9 +140,9 @@ export function Pairing({ door, onIn, onBack }: Props): JSX.Element {
 }
 
 /** Read aloud digit by digit. */
-function Code6({ code }: { code: string }): JSX.Element {
+function SixDigits({ code }: { code: string }): JSX.Element {
   return (
-    <p class="code" id="code" role="status">
+    <p class="six" id="code" role="status">
       <span class="visually-hidden">{[...code].join(" ")}</span>
       <span aria-hidden="true">{`${code.slice(0, 3)} ${code.slice(3)}`}</span>
     </p>

@@ -135,10 +135,12 @@ export class Stage {
 export class Pair {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
+  readonly #closed: Promise<unknown>;
   #err = "";
 
   constructor(child: ChildProcess) {
     this.#child = child;
+    this.#closed = new Promise((done) => child.on("close", done));
     child.stderr?.on("data", (data) => (this.#err += data));
     if (!child.stdout) throw new Error("no stdout");
     const lines = createInterface({ input: child.stdout });
@@ -161,9 +163,8 @@ export class Pair {
 
   /** What it says on stderr, once it has ended. */
   async ends(signal?: NodeJS.Signals): Promise<string> {
-    const closed = new Promise((done) => this.#child.on("close", done));
     if (signal !== undefined) this.#child.kill(signal);
-    await closed;
+    await this.#closed;
     return this.#err;
   }
 }
