@@ -7,11 +7,12 @@ import { Code, MeshError, NotAllowed, TrustError } from "./errors.ts";
 import type { Home } from "./home.ts";
 import type { Known } from "./known.ts";
 import { LATE, LIFE_S, NewcomerSide } from "./protocol/pairing.ts";
+import type { Grant } from "./protocol/pairingMessages.ts";
 import { unixS } from "./transport/clock.ts";
 import { Mailbox } from "./transport/mailbox.ts";
 import { randomBytes } from "./transport/random.ts";
 import type { Admission } from "./trust/admission.ts";
-import { boxKey } from "./trust/keys.ts";
+import { boxKey, type PeerId } from "./trust/keys.ts";
 
 const LAST_WORD_MS = 2_000; // for telling the owner's machine that it is over
 
@@ -91,32 +92,40 @@ async function exchanged(
   if (typeof first !== "string") return side.interrupted(first, unixS());
   await mailbox.send(await side.typeReceipt(first, unixS()));
   const { grant, admission } = await side.granted(await next, unixS());
-  if (grant.server !== mailbox.server) {
+  return begun(grant, admission, { url: hub, key: mailbox.server }, isSecure);
+}
+
+/** What we know from now on. Throws TrustError when the mesh meets at another server, and
+ * NotAllowed for a place that plain http may not have. */
+export function begun(
+  grant: Grant,
+  admission: Admission,
+  hub: { readonly url: string; readonly key: PeerId },
+  isSecure: boolean,
+): Known {
+  if (grant.server !== hub.key) {
     throw new TrustError(
-      `The server at ${hub} is not the one that this mesh meets at: somebody else may ` +
-        "have its address now.",
+      `The server at ${hub.url} is not the one that this mesh meets at: somebody else ` +
+        "may have its address now.",
     );
   }
-  refuseOverHttp(admission, isSecure);
+  if (!isSecure && admission.role !== "guest") {
+    throw new NotAllowed(
+      "This page came over plain http, where only guests may join; the owner’s machine " +
+        `offered the place of a ${admission.role}. Use https, or \`meshllm pair\` there ` +
+        "without `--role`.",
+      Code.FORBIDDEN,
+    );
+  }
   return {
     mesh: admission.mesh,
-    id: side.id,
-    hub,
-    hubKey: mailbox.server,
+    id: admission.id,
+    hub: hub.url,
+    hubKey: hub.key,
     chain: [grant.statement, grant.membership],
     statement: grant.statement,
     revocations: null,
   };
-}
-
-function refuseOverHttp(admission: Admission, isSecure: boolean): void {
-  if (isSecure || admission.role === "guest") return;
-  throw new NotAllowed(
-    `This page came over plain http, where only guests may join; the owner’s machine ` +
-      `offered the place of a ${admission.role}. Use https, or \`meshllm pair\` there ` +
-      "without `--role`.",
-    Code.FORBIDDEN,
-  );
 }
 
 function ignored(error: unknown): void {
