@@ -59,7 +59,7 @@ function finish(): Plugin {
       writeFileSync(join(OUT, "gateway.html"), gateway);
       const needed = files
         .filter((name) => /^(?:assets|icons)\/.*\.(?:js|css|svg|png|woff2)$/.test(name))
-        .filter((name) => !/KaTeX/.test(name))
+        .filter((name) => !/KaTeX|^assets\/decode-/.test(name)) // who scans is online
         .map((name) => `/${name.replaceAll("\\", "/")}`);
       const worker = join(OUT, "worker.js");
       const version = needed

@@ -117,10 +117,13 @@ class _Terminal:
                 f"{lines[0]:{width}}   # on this network",
                 f"{lines[1]}   # from elsewhere",
             ]
+        browser = ""
+        if mailbox is not None:
+            browser = f"In a browser open {hub} and type {mailbox} there.\n\n"
         shown = "".join(f"  {line}\n" for line in lines)
         self._common.event(
             "waiting",
-            f"On the machine that comes in, type:\n\n{shown}\n"
+            f"On the machine that comes in, type:\n\n{shown}\n{browser}"
             f"This is open until {_time(until)}, for one machine. Ctrl-C closes it.",
             mailbox=mailbox,
             hub=None if mailbox is None else hub,

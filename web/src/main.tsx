@@ -45,7 +45,7 @@ async function throughGateway(): Promise<Way> {
 
 async function throughMesh(place: HTMLElement): Promise<Way> {
   const { Door } = await import("./app/door.ts");
-  const door = await Door.open(isSecureContext, {
+  const door = await Door.open(location.origin, isSecureContext, {
     isRelayOnly: isRelayOnly(browserMemory()),
   });
   const leave = () => door.leave();

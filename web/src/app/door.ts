@@ -5,21 +5,33 @@ import { ConfigError } from "../errors.ts";
 import { Home } from "../home.ts";
 import { join } from "../joining.ts";
 import { connectMesh, type MeshOptions } from "../meshConnection.ts";
+import type { Screen } from "../pairing.ts";
 
 export class Door {
   readonly #home: Home;
+  readonly #origin: string;
   readonly #isSecure: boolean;
   readonly #options: MeshOptions;
 
-  private constructor(home: Home, isSecure: boolean, options: MeshOptions) {
+  private constructor(
+    home: Home,
+    origin: string,
+    isSecure: boolean,
+    options: MeshOptions,
+  ) {
     this.#home = home;
+    this.#origin = origin;
     this.#isSecure = isSecure;
     this.#options = options;
   }
 
-  /** `isSecure` is the page's `isSecureContext`. */
-  static async open(isSecure: boolean, options: MeshOptions): Promise<Door> {
-    return new Door(await Home.open(), isSecure, options);
+  /** `origin` is the server's that this page is from, `isSecure` its `isSecureContext`. */
+  static async open(
+    origin: string,
+    isSecure: boolean,
+    options: MeshOptions,
+  ): Promise<Door> {
+    return new Door(await Home.open(), origin, isSecure, options);
   }
 
   /** Null: this browser is in no mesh. */
@@ -31,6 +43,18 @@ export class Door {
   /** Uses an invitation. Throws a MeshError that says why it does not hold. */
   async join(link: string): Promise<Connection> {
     await join(this.#home, link, this.#isSecure);
+    return this.#in();
+  }
+
+  /** Pairs with the owner's machine, in that mailbox of the page’s server.
+   * Throws a MeshError that says why it failed, or the reason of `signal`. */
+  async pair(number: number, screen: Screen, signal: AbortSignal): Promise<Connection> {
+    const { comeIn } = await import("../pairing.ts"); // few pair, and once
+    await comeIn(this.#home, this.#origin, number, screen, this.#isSecure, signal);
+    return this.#in();
+  }
+
+  async #in(): Promise<Connection> {
     const connection = await this.connect();
     if (connection === null)
       throw new ConfigError("The invitation was not kept. Try it again.");

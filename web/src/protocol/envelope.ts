@@ -5,7 +5,7 @@
  * and nonces come in as values, so that the examples in tests/vectors can be repeated.
  */
 
-import { hsalsa, xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
+import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { type Bytes, concat, fromUtf8, utf8 } from "../bytes.ts";
 import {
@@ -27,6 +27,7 @@ import {
 import * as signed from "../trust/signed.ts";
 import { b64, boolean, integer, nested, take, text } from "../trust/strict.ts";
 import type { JsonObject } from "../trust/strictJson.ts";
+import { boxSecret } from "./box.ts";
 import {
   type Candidate,
   candidates,
@@ -224,37 +225,6 @@ async function unseal(envelope: Bytes, box: BoxKey): Promise<string> {
     throw new TrustError("an envelope with a wrong length or padding");
   }
   return fromUtf8(form);
-}
-
-/** NaCl's `crypto_box_beforenm`; null when the other key gives no secret. */
-async function boxSecret(key: BoxKey, other: Bytes): Promise<Uint8Array | null> {
-  let shared: Bytes;
-  try {
-    shared = await key.agree(other);
-  } catch {
-    return null; // a point of small order: everybody knows the outcome
-  }
-  const out = new Uint32Array(8);
-  hsalsa(SIGMA, words(shared), new Uint32Array(4), out);
-  return unwords(out);
-}
-
-const SIGMA = words(utf8("expand 32-byte k"));
-
-/** Little-endian, whatever this machine is. */
-function words(data: Bytes): Uint32Array {
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const count = data.byteLength / 4;
-  return Uint32Array.from({ length: count }, (_, at) => view.getUint32(4 * at, true));
-}
-
-function unwords(data: Uint32Array): Uint8Array {
-  const out = new Uint8Array(4 * data.length);
-  const view = new DataView(out.buffer);
-  data.forEach((word, at) => {
-    view.setUint32(4 * at, word, true);
-  });
-  return out;
 }
 
 function read(kind: Signal["type"], fields: JsonObject): Signal {

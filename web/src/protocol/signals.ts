@@ -6,7 +6,7 @@
 import { type Bytes, utf8 } from "../bytes.ts";
 import { type Code, MeshError, RemoteProtocolError } from "../errors.ts";
 import { type Versions, versions } from "../trust/announcement.ts";
-import { b64encode, type PeerId, readPeerId } from "../trust/keys.ts";
+import { b64decode, b64encode, type PeerId, readPeerId } from "../trust/keys.ts";
 import { type Kind, limit } from "../trust/signed.ts";
 import {
   b64,
@@ -26,6 +26,7 @@ export const CLIENT_MESSAGE_BYTES = 65_536;
 export const VERSIONS: Versions = [1, 1];
 const SEALED_TICKET_CHARS = 40_960;
 const ROSTER_MAX = 4_096;
+const LETTER_MAX = 8_192;
 const TEXT_CHARS = 512;
 const RE_MAX = 2 ** 31 - 1;
 
@@ -86,6 +87,15 @@ export interface NewStatement {
   readonly t: "statement";
   readonly statement: string;
 }
+/** From the other one in the mailbox. */
+export interface Letter {
+  readonly t: "letter";
+  readonly letter: Bytes;
+}
+export interface MailboxClosed {
+  readonly t: "mailbox_closed";
+  readonly code: Code;
+}
 export interface Done {
   readonly t: "done";
   readonly re: number;
@@ -120,6 +130,8 @@ export type HubMessage =
   | Granted
   | Revoked
   | NewStatement
+  | Letter
+  | MailboxClosed
   | Done
   | Refused
   | Ping
@@ -145,8 +157,18 @@ export interface GetTicket {
   readonly id: Bytes;
 }
 
+/** Where somebody waits to pair (§3.3). */
+export interface JoinMailbox {
+  readonly t: "join_mailbox";
+  readonly number: number;
+}
+export interface Post {
+  readonly t: "post";
+  readonly letter: Bytes;
+}
+
 /** What a page asks; whoever sends it puts `re` beside it. */
-export type Request = Send | GetTicket | { readonly t: "ping" };
+export type Request = Send | GetTicket | JoinMailbox | Post | { readonly t: "ping" };
 
 const re = integer(1, RE_MAX);
 const spelled = (pattern: RegExp, most: number): Reader<string> => {
@@ -159,6 +181,11 @@ const spelled = (pattern: RegExp, most: number): Reader<string> => {
 };
 const token = (kind: Kind) => spelled(/^[A-Za-z0-9_.-]+$/, limit(kind));
 const sealed = (most: number) => spelled(/^[A-Za-z0-9_-]+$/, most);
+const letter: Reader<Bytes> = (value) => {
+  const found = b64decode(text(11_000, 1)(value));
+  if (found.length <= LETTER_MAX) return found;
+  throw new RemoteProtocolError(`a letter of up to ${LETTER_MAX} bytes expected`);
+};
 const short = text(TEXT_CHARS);
 const statement = token("statement");
 const membership = token("membership");
@@ -216,6 +243,11 @@ const READERS: Readers = {
   }),
   revoked: (fields) => ({ t: "revoked", ...take(fields, { revocations }) }),
   statement: (fields) => ({ t: "statement", ...take(fields, { statement }) }),
+  letter: (fields) => ({ t: "letter", ...take(fields, { letter }) }),
+  mailbox_closed: (fields) => {
+    const { code } = take(fields, { code: integer(1, 18) });
+    return { t: "mailbox_closed", code: code as Code };
+  },
   done: (fields) => ({ t: "done", ...take(fields, { re }) }),
   error: (fields) => {
     const read = take(fields, { re: nullable(re), code: integer(1, 18), text: short });
@@ -268,6 +300,14 @@ export function encodeRequest(request: Request, number: number): string {
     }
     case "get_ticket":
       return JSON.stringify({ t: request.t, re: number, id: b64encode(request.id) });
+    case "join_mailbox":
+      return JSON.stringify({ t: request.t, re: number, number: request.number });
+    case "post":
+      return JSON.stringify({
+        t: request.t,
+        re: number,
+        letter: b64encode(request.letter),
+      });
     case "ping":
       return JSON.stringify({ t: request.t, re: number });
   }

@@ -26,7 +26,9 @@ export type Kind =
   | "offer"
   | "answer"
   | "candidates"
-  | "refusal";
+  | "refusal"
+  | "pairing-offer"
+  | "pairing-answer";
 
 export const TOKEN_MAX = 12_288;
 export const LONG_TOKEN_MAX = 49_152; // an announcement of 256 models, a list of 400

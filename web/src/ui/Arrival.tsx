@@ -1,4 +1,4 @@
-/** The first visit: an invitation, by its link or its QR code. */
+/** The first visit: an invitation by its link or its QR code, or digits without one. */
 
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -7,7 +7,10 @@ import type { Connection } from "../connection.ts";
 import { reason } from "../errors.ts";
 import { Icon } from "./icons.tsx";
 import { Mark } from "./Mark.tsx";
+import { Pairing } from "./Pairing.tsx";
 import { canScan, Scanner } from "./Scanner.tsx";
+import { Sentence } from "./Sentence.tsx";
+import { Waiting } from "./Waiting.tsx";
 
 interface Props {
   readonly door: Door;
@@ -19,7 +22,7 @@ interface Props {
 }
 
 export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
-  const [state, set] = useState<"idle" | "joining" | "scanning">("idle");
+  const [state, set] = useState<"idle" | "joining" | "scanning" | "pairing">("idle");
   const [problem, setProblem] = useState<string | null>(null);
   const [text, setText] = useState("");
 
@@ -51,14 +54,7 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
         {state === "joining" ? (
           <>
             <h1>Coming in</h1>
-            <p class="waiting" role="status">
-              <span class="dots" aria-hidden="true">
-                <i />
-                <i />
-                <i />
-              </span>
-              Making a key in this browser, and showing it to your mesh
-            </p>
+            <Waiting text="Making a key in this browser, and showing it to your mesh" />
           </>
         ) : link !== null && before !== null ? (
           <Choice
@@ -66,18 +62,22 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
             onStay={() => onIn(before)}
             onChange={() => void enter(link)}
           />
+        ) : state === "pairing" ? (
+          <Pairing door={door} onIn={onIn} onBack={() => set("idle")} />
         ) : (
           <>
             <h1>Talk to a friend’s machine</h1>
             <p>
               Here you chat with the language models of people you know, straight from
               this browser to theirs. You need an invitation of somebody in a mesh: a
-              link that works once.
+              link that works once. Without one, digits from its owner’s screen will do.
             </p>
             {problem !== null && (
               <div class="problem" role="alert">
                 <strong>That invitation did not work</strong>
-                <p>{problem}</p>
+                <p>
+                  <Sentence text={problem} />
+                </p>
               </div>
             )}
             <form
@@ -111,12 +111,25 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
                 onEnd={() => set("idle")}
               />
             ) : (
-              canScan() && (
-                <button type="button" class="button" onClick={() => set("scanning")}>
-                  <Icon name="camera" size={18} />
-                  Scan its QR code
+              <div class="row">
+                {canScan() && (
+                  <button type="button" class="button" onClick={() => set("scanning")}>
+                    <Icon name="camera" size={18} />
+                    Scan its QR code
+                  </button>
+                )}
+                <button
+                  type="button"
+                  class="button"
+                  onClick={() => {
+                    setProblem(null);
+                    set("pairing");
+                  }}
+                >
+                  <Icon name="keyboard" size={18} />
+                  Come in by digits
                 </button>
-              )
+              </div>
             )}
             <p class="fine">
               No account: a key is made in this browser and stays in it. What you write

@@ -1,22 +1,14 @@
-/** Reads a QR code with the camera, where the browser itself can. */
+/** Reads an invitation's QR code with the camera. */
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-
-interface Detector {
-  detect(source: HTMLVideoElement): Promise<readonly { readonly rawValue: string }[]>;
-}
-
-type DetectorClass = new (options: { formats: string[] }) => Detector;
+import { type Detector, makeDetector } from "./detector.ts";
 
 const LOOK_MS = 200;
 
-function detectorClass(): DetectorClass | undefined {
-  return (globalThis as { BarcodeDetector?: DetectorClass }).BarcodeDetector;
-}
-
+/** Over plain http no page gets a camera. */
 export function canScan(): boolean {
-  return detectorClass() !== undefined && navigator.mediaDevices !== undefined;
+  return navigator.mediaDevices?.getUserMedia !== undefined;
 }
 
 interface Props {
@@ -40,24 +32,21 @@ export function Scanner({ onFound, onEnd }: Props): JSX.Element {
       else timer = setTimeout(() => void look(detector), LOOK_MS);
     };
     const begin = async () => {
-      const Class = detectorClass();
-      if (!Class) return;
       stream = await navigator.mediaDevices.getUserMedia({
         video: { facingMode: "environment" },
       });
       if (isOver || !video.current) return end();
       video.current.srcObject = stream;
       await video.current.play();
-      await look(new Class({ formats: ["qr_code"] }));
+      await look(await makeDetector());
     };
     const end = () => {
       for (const track of stream?.getTracks() ?? []) track.stop();
     };
-    begin().catch(() =>
-      setProblem(
-        "This page may not use the camera. Allow it in the address bar, or paste the link.",
-      ),
-    );
+    begin().catch((error: unknown) => {
+      end();
+      if (!isOver) setProblem(sentence(error));
+    });
     return () => {
       isOver = true;
       clearTimeout(timer);
@@ -76,4 +65,19 @@ export function Scanner({ onFound, onEnd }: Props): JSX.Element {
       </button>
     </div>
   );
+}
+
+/** By the errors of `getUserMedia`. */
+function sentence(error: unknown): string {
+  switch (error instanceof DOMException ? error.name : "") {
+    case "NotAllowedError":
+      return "This page may not use the camera. Allow it in the browser’s settings for this page, or paste the link.";
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return "There is no camera here. Paste the link, or come in by digits.";
+    case "NotReadableError":
+      return "The camera is in use by another program. Close that, or paste the link.";
+    default:
+      return "The camera’s picture cannot be read here. Paste the link, or come in by digits.";
+  }
 }

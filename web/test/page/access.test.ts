@@ -137,7 +137,25 @@ describe.skipIf(lacking())("accessibility", { timeout: 120_000 }, () => {
     const page = await context.newPage();
     await page.goto(`${String(here.hub.said["url"])}/`);
     await page.locator(".arrival h1").waitFor();
-    expect(await findings(page)).toEqual([]);
+    const owner = here.stage.pair("owner");
+    const { mailbox } = await owner.until("waiting");
+    const steps = [
+      async () => undefined,
+      () => page.click("text=Come in by digits"),
+      async () => {
+        await page.fill("[aria-label='The number']", String(mailbox));
+        await page.keyboard.press("Enter");
+        await page.locator(".six").waitFor();
+      },
+    ];
+    for (const step of steps) {
+      await step();
+      for (const colorScheme of ["light", "dark"] as const) {
+        await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+        expect(await findings(page)).toEqual([]);
+      }
+    }
     await context.close();
+    await owner.ends();
   });
 });

@@ -110,6 +110,14 @@ test("screenshots", async () => {
     await first.goto(`${String(here.hub.said["url"])}/`);
     await first.locator(".arrival h1").waitFor();
     await shoot(first, "phone-arrival-dark");
+    const owner = here.stage.pair("owner");
+    const { mailbox } = await owner.until("waiting");
+    await first.click("text=Come in by digits");
+    await first.fill("[aria-label='The number']", String(mailbox));
+    await first.keyboard.press("Enter");
+    await first.locator(".six").waitFor();
+    await first.emulateMedia({ colorScheme: "light" });
+    await shoot(first, "phone-digits-light");
   } finally {
     await browser.close();
     await here.stage.close();

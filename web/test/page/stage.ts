@@ -80,6 +80,17 @@ export class Stage {
     return { said, kill: (signal = "SIGKILL") => ended(child, signal) };
   }
 
+  /** A `meshllm pair` on an owner's machine, and the person at its keyboard. */
+  pair(home: string, ...words: string[]): Pair {
+    const line = ["--home", this.home(home), "pair", "--json", "--no-lan", ...words];
+    return new Pair(this.#spawn(line, "pipe"));
+  }
+
+  /** A file's place, gone with the stage. */
+  path(name: string): string {
+    return join(this.#folder, name);
+  }
+
   home(name: string): string {
     return join(this.#folder, name);
   }
@@ -102,7 +113,7 @@ export class Stage {
     );
   }
 
-  #spawn(words: string[]): ChildProcess {
+  #spawn(words: string[], stdin: "ignore" | "pipe" = "ignore"): ChildProcess {
     const clean = Object.entries(process.env).filter(
       ([name]) => !name.startsWith("MESHLLM_"),
     );
@@ -113,10 +124,48 @@ export class Stage {
         MESHLLM_LOOPBACK: "1",
         TMPDIR: this.#folder,
       },
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [stdin, "pipe", "pipe"],
     });
     this.#children.push(child);
     return child;
+  }
+}
+
+/** Reads its events, types its digits. */
+export class Pair {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+  readonly #closed: Promise<unknown>;
+  #err = "";
+
+  constructor(child: ChildProcess) {
+    this.#child = child;
+    this.#closed = new Promise((done) => child.on("close", done));
+    child.stderr?.on("data", (data) => (this.#err += data));
+    if (!child.stdout) throw new Error("no stdout");
+    const lines = createInterface({ input: child.stdout });
+    this.#lines = lines[Symbol.asyncIterator]();
+  }
+
+  /** The next event of that name. */
+  async until(event: string): Promise<Record<string, unknown>> {
+    for (;;) {
+      const { value, done } = await this.#lines.next();
+      if (done) throw new Error(`no ${event}: ${this.#err}`);
+      const said = JSON.parse(value) as Record<string, unknown>;
+      if (said["event"] === event) return said;
+    }
+  }
+
+  type(digits: string): void {
+    this.#child.stdin?.write(`${digits}\n`);
+  }
+
+  /** What it says on stderr, once it has ended. */
+  async ends(signal?: NodeJS.Signals): Promise<string> {
+    if (signal !== undefined) this.#child.kill(signal);
+    await this.#closed;
+    return this.#err;
   }
 }
 
@@ -179,10 +228,10 @@ const FLAGS = [
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
 
-export function launch(): Promise<Browser> {
+export function launch(...flags: string[]): Promise<Browser> {
   return chromium.launch({
     executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-    args: FLAGS,
+    args: [...FLAGS, ...flags],
   });
 }
 

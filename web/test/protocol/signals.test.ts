@@ -33,6 +33,8 @@ const MESSAGES: Readonly<Record<string, Record<string, unknown>>> = {
   membership: { membership: "a.b", statement: "c.d" },
   revoked: { revocations: "a.b" },
   statement: { statement: "a.b" },
+  letter: { letter: "AAAA" },
+  mailbox_closed: { code: 10 },
   done: { re: 2 ** 31 - 1 },
   error: { re: null, code: 13, text: "gone" },
   ping: { re: 7 },
@@ -65,6 +67,10 @@ test.each([
   ["welcome", { roster: ["a b"] }],
   ["roster", { left: [ID.toUpperCase()] }],
   ["signal", { sealed: "AA==" }],
+  ["letter", { letter: "AA==" }],
+  ["letter", { letter: "" }],
+  ["letter", { letter: "A".repeat(10_924) }],
+  ["mailbox_closed", { code: 0 }],
   ["done", { re: 0 }],
   ["done", { re: 2 ** 31 }],
   ["error", { code: 19 }],
@@ -93,6 +99,12 @@ test("what a page says", () => {
   expect(encodeRequest({ ...send, conn: null }, 5)).toContain('"conn":null');
   const ticket = { t: "get_ticket", id: bytes.slice(0, 8) } as const;
   expect(encodeRequest(ticket, 1)).toBe('{"t":"get_ticket","re":1,"id":"AAECAwQFBgc"}');
+  expect(encodeRequest({ t: "join_mailbox", number: 412 }, 2)).toBe(
+    '{"t":"join_mailbox","re":2,"number":412}',
+  );
+  expect(encodeRequest({ t: "post", letter: sealed }, 2)).toBe(
+    '{"t":"post","re":2,"letter":"__4"}',
+  );
   expect(encodeRequest({ t: "ping" }, 3)).toBe('{"t":"ping","re":3}');
   expect(encodePong({ t: "pong", re: 3 })).toBe('{"t":"pong","re":3}');
   const login = { t: "login", id: ID, nonce: bytes, conn: bytes, sig: sealed } as const;
