@@ -1,0 +1,87 @@
+"""The whole suite, in two lanes side by side: what computes, and what mostly waits.
+
+`make test`. The output of each step is printed whole when it ends; one that fails stops
+no other. Tests marked `real` never run beside each other: several of them measure time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYTEST = ("-m", "pytest", "--quiet")
+GATED = "meshllm/protocol/*,meshllm/trust/*,signaling/hub.py"
+# Name and command of each step; a lane runs its own one after the other.
+COMPUTES = {
+    "pytest, not real": (
+        *(sys.executable, "-m", "coverage", "run"),
+        *(*PYTEST, "-m", "not real"),
+    ),
+    "coverage of the protocol, trust and the hub": (
+        *(sys.executable, "-m", "coverage", "report", f"--include={GATED}"),
+        *("--fail-under=100", "--show-missing", "--skip-covered"),
+    ),
+    "vitest": (str(ROOT / ".ci" / "web"), "test"),
+}
+WAITS = {"pytest, real": (sys.executable, *PYTEST, "-m", "real")}
+
+
+async def lane(steps: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of its steps that failed."""
+    failed = []
+    for name, command in steps.items():
+        began = time.monotonic()
+        code, output = await run(command)
+        sys.stdout.buffer.write(b"\n== %s ==\n" % name.encode() + output)
+        took = time.monotonic() - began
+        print(f"== {name}: exit {code} after {took:.0f} s", flush=True)
+        if code:
+            failed.append(name)
+    return failed
+
+
+async def run(command: Sequence[str]) -> tuple[int, bytes]:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    ending = asyncio.ensure_future(process.communicate())
+    try:
+        output, _ = await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        # It ends what it started itself. A Ctrl-C of the terminal reached it, too.
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        sys.stdout.buffer.write((await ending)[0])
+        raise
+    assert process.returncode is not None
+    return process.returncode, output
+
+
+async def main() -> int:
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    lanes = await asyncio.gather(lane(COMPUTES), lane(WAITS))
+    failed = [name for one in lanes for name in one]
+    print(f"\nFailed: {', '.join(failed)}" if failed else "\nAll passed.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    if chosen := sys.argv[1:]:  # these alone, as they come, without a gate
+        os.execv(sys.executable, (sys.executable, "-m", "pytest", *chosen))
+    try:
+        sys.exit(asyncio.run(main()))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
