@@ -1,7 +1,7 @@
 """The whole suite, in two lanes side by side: what computes, and what mostly waits.
 
 `make test`. The output of each step is printed whole when it ends; one that fails stops
-no other. Tests marked `real` never run beside each other: several of them measure time.
+no other. Tests that measure how soon real processes do something are all in one lane.
 """
 
 from __future__ import annotations
@@ -16,21 +16,34 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PYTEST = ("-m", "pytest", "--quiet")
-GATED = "meshllm/protocol/*,meshllm/trust/*,signaling/hub.py"
+GATED = ("tests/protocol", "tests/trust", "tests/signaling")
+COVERED = "meshllm/protocol/*,meshllm/trust/*,signaling/hub.py"
+TIMED = (
+    *("tests/e2e/test_chaos.py", "tests/e2e/test_cut.py", "tests/e2e/test_silence.py"),
+    *("tests/e2e/test_strain.py", "tests/natlab"),
+)
+PYTEST = (sys.executable, "-m", "pytest", "--quiet")
+
+
+def but(*paths: str) -> tuple[str, ...]:
+    return tuple(f"--ignore={path}" for path in paths)
+
+
 # Name and command of each step; a lane runs its own one after the other.
 COMPUTES = {
-    "pytest, not real": (
+    "the gated rooms": (
         *(sys.executable, "-m", "coverage", "run"),
-        *(*PYTEST, "-m", "not real"),
+        *("-m", "pytest", "--quiet", *GATED),
     ),
-    "coverage of the protocol, trust and the hub": (
-        *(sys.executable, "-m", "coverage", "report", f"--include={GATED}"),
+    "their coverage": (
+        *(sys.executable, "-m", "coverage", "report", f"--include={COVERED}"),
         *("--fail-under=100", "--show-missing", "--skip-covered"),
     ),
-    "vitest": (str(ROOT / ".ci" / "web"), "test"),
+    "the other rooms": (*PYTEST, "-m", "not real", *but(*GATED, *TIMED)),
+    "the page": (str(ROOT / ".ci" / "web"), "test"),
+    "real processes": (*PYTEST, "-m", "real", *but(*GATED, *TIMED)),
 }
-WAITS = {"pytest, real": (sys.executable, *PYTEST, "-m", "real")}
+WAITS = {"real processes, timed": (*PYTEST, *TIMED)}
 
 
 async def lane(steps: Mapping[str, Sequence[str]]) -> list[str]:
