@@ -67,14 +67,14 @@ async def run(command: Sequence[str]) -> tuple[int, bytes]:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is ours to pass on, once
     )
     ending = asyncio.ensure_future(process.communicate())
     try:
         output, _ = await asyncio.shield(ending)
     except asyncio.CancelledError:
-        # It ends what it started itself. A Ctrl-C of the terminal reached it, too.
         with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)
         sys.stdout.buffer.write((await ending)[0])
         raise
     assert process.returncode is not None
@@ -92,6 +92,8 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
+    # A shell's background job ignores it, and so would all that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if chosen := sys.argv[1:]:  # these alone, as they come, without a gate
         os.execv(sys.executable, (sys.executable, "-m", "pytest", *chosen))
     try:
