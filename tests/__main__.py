@@ -1,7 +1,9 @@
-"""The whole suite, in two lanes side by side: what computes, and what mostly waits.
+"""The whole suite, in three lanes side by side: what computes, waits, or is idle.
 
 `make test`. The output of each step is printed whole when it ends; one that fails stops
-no other. Tests that measure how soon real processes do something are all in one lane.
+no other. Tests that measure how soon real processes do something are all in one lane;
+those that leave the machine idle while a cable is pulled or a name is heard are in
+another, and take a tenth of a core from the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +21,12 @@ ROOT = Path(__file__).parents[1]
 GATED = ("tests/protocol", "tests/trust", "tests/signaling")
 COVERED = "meshllm/protocol/*,meshllm/trust/*,signaling/hub.py"
 TIMED = (
-    *("tests/e2e/test_chaos.py", "tests/e2e/test_cut.py", "tests/e2e/test_silence.py"),
+    *("tests/e2e/test_chaos.py", "tests/e2e/test_silence.py"),
     *("tests/e2e/test_strain.py", "tests/natlab"),
+)
+IDLE = (
+    *("tests/browser/test_cut.py", "tests/e2e/test_cut.py", "tests/nearby"),
+    *("tests/natlab/test_lan.py", "tests/natlab/test_pair.py"),
 )
 PYTEST = (sys.executable, "-m", "pytest", "--quiet")
 
@@ -39,11 +45,12 @@ COMPUTES = {
         *(sys.executable, "-m", "coverage", "report", f"--include={COVERED}"),
         *("--fail-under=100", "--show-missing", "--skip-covered"),
     ),
-    "the other rooms": (*PYTEST, "-m", "not real", *but(*GATED, *TIMED)),
+    "the other rooms": (*PYTEST, "-m", "not real", *but(*GATED, *TIMED, *IDLE)),
     "the page": (str(ROOT / ".ci" / "web"), "test"),
-    "real processes": (*PYTEST, "-m", "real", *but(*GATED, *TIMED)),
+    "real processes": (*PYTEST, "-m", "real", *but(*GATED, *TIMED, *IDLE)),
 }
-WAITS = {"real processes, timed": (*PYTEST, *TIMED)}
+WAITS = {"real processes, timed": (*PYTEST, *TIMED, *but(*IDLE))}
+IDLES = {"what waits for real time": (*PYTEST, *IDLE)}
 
 
 async def lane(steps: Mapping[str, Sequence[str]]) -> list[str]:
@@ -85,7 +92,7 @@ async def main() -> int:
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    lanes = await asyncio.gather(lane(COMPUTES), lane(WAITS))
+    lanes = await asyncio.gather(lane(COMPUTES), lane(WAITS), lane(IDLES))
     failed = [name for one in lanes for name in one]
     print(f"\nFailed: {', '.join(failed)}" if failed else "\nAll passed.")
     return 1 if failed else 0
