@@ -28,10 +28,8 @@ $(PAGE): $(PAGE_SOURCES) | $(STAMP)
 demo: setup ## a whole mesh on this machine: make demo ARGS='--once "Name three colours."'
 	@$(BIN)/meshllm demo $(ARGS)
 
-test: setup system ## the whole suite
-	@$(WEB) test
-	$(BIN)/coverage run -m pytest $(ARGS)
-	$(BIN)/coverage report --include='meshllm/protocol/*,meshllm/trust/*,signaling/hub.py' --fail-under=100 --show-missing --skip-covered
+test: setup system ## the whole suite, or a part: make test ARGS='tests/routing -x'
+	@$(BIN)/python -m tests $(ARGS)
 
 check: setup ## linters and types
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.fakes.commands import Commands, commands
 from tests.fakes.scripted_ollama import ScriptedOllama
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def can_browse() -> None:
     """CI has what these tests need; elsewhere they are skipped by name."""
     lacking = missing()
@@ -48,10 +49,16 @@ async def browser() -> AsyncIterator[Browser]:
         assert running.errors == []
 
 
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once: no test changes it."""
+    folder = tmp_path_factory.mktemp("harness")
+    asyncio.run(build_harness(folder))
+    return folder
+
+
 @pytest.fixture
-async def page(browser: Browser, tmp_path: Path) -> AsyncIterator[Page]:
+async def page(browser: Browser, harness: Path) -> AsyncIterator[Page]:
     """The harness in a page of its own."""
-    folder = tmp_path / "harness"
-    await build_harness(folder)
-    async with serve(folder) as url:
+    async with serve(harness) as url:
         yield await browser.open(url)

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from meshllm.cli.root import root
 from meshllm.identity import RootKey
+from meshllm.joining import join
 
 
 def run(home: Path, *words: str, code: int = 0) -> Result:
@@ -23,6 +24,13 @@ def run(home: Path, *words: str, code: int = 0) -> Result:
 def document(home: Path, *words: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run(home, *words, "--json").stdout)
     return found
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_on_the_lan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever would answer does so in milliseconds; all the rest is waiting."""
+    monkeypatch.setattr(join, "__kwdefaults__", {"wait_s": 0.1})
+    monkeypatch.setattr("meshllm.nearby.nearby.LOOK_MAX_S", 0.1)
 
 
 @pytest.fixture

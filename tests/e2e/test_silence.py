@@ -85,16 +85,18 @@ async def test_one_that_is_frozen_while_it_is_dialled_is_soon_passed_over(
     thaw(frozen.child)
 
 
-@pytest.mark.parametrize("api", [OLLAMA, OPENAI])
-async def test_frozen_in_mid_answer_and_alone_it_goes_on(here: Town, api: str) -> None:
+async def test_frozen_in_mid_answer_and_alone_it_goes_on(here: Town) -> None:
     backend = await here.backend()
-    provider = await here.share(backend)
+    provider = await here.share(backend, "anna", "--parallel", "2")
     gateway = await here.gateway()
     plan = Plan(lines=400, every_ms=10)
-    asking = asyncio.create_task(ask(gateway.url, plan, api))
-    await backend.runs(1)
+    asking = [
+        asyncio.create_task(ask(gateway.url, plan, api)) for api in (OLLAMA, OPENAI)
+    ]
+    await backend.runs(2)
     freeze(provider.child)
     await asyncio.sleep(6)  # long enough for another path to be looked for
     thaw(provider.child)
-    assert (await asking).is_all_of(plan)
-    assert (await backend.counts())["begun"] == 1
+    for outcome in await asyncio.gather(*asking):
+        assert outcome.is_all_of(plan)
+    assert (await backend.counts())["begun"] == 2

@@ -29,6 +29,7 @@ class Hamlet:
     root: Path
     stack: AsyncExitStack
     backend: ScriptedBackend = field(default_factory=ScriptedBackend)
+    is_deserted: bool = True  # nobody has come yet
 
     def home(self, name: str) -> Path:
         return self.root / name
@@ -36,7 +37,9 @@ class Hamlet:
     async def node(self, name: str, **options: Any) -> Node:
         node = Node(NodeOptions(self.home(name), **options))
         await self.stack.enter_async_context(node)
-        await node.joined()
+        if not self.is_deserted:  # the first would wait in vain, for as long as it can
+            await node.joined()
+        self.is_deserted = False
         return node
 
     async def provider(self, name: str = "olga") -> Node:

@@ -154,6 +154,8 @@ class ScriptedServer:
     ) -> None:
         if answer.head_gate is not None:
             await answer.head_gate.wait()
+        # Drained means that the socket has it all: `_accept` drops what it has not.
+        writer.transport.set_write_buffer_limits(high=0)
         headers = {
             "Content-Type": answer.content_type,
             "Transfer-Encoding": "chunked",

@@ -231,6 +231,7 @@ def test_an_address_is_read_in_its_shortest_spelling() -> None:
 
 def test_the_offer_of_a_browser_is_read() -> None:
     read = from_sdp(CHROMIUM.replace("\n", "\r\n"))
+    assert [one.is_named for one in read.candidates] == [True, False]
     assert read == Description(
         fingerprint=bytes(range(32)),
         ufrag="EsAw",

@@ -208,9 +208,13 @@ class TestReady:
         session.mux.consume(1, 1)
         path = client_path()
         session.resume_on(path)
+        session.mux.write(1, b"more")
+        assert not session.has_data
         assert said_by(path) == [f.Resume(SESSION, 2, session.mux.states())]
         session.receive(path, [f.Ready(2, (state(1, 8),))])
-        assert [type(frame) for frame in said_by(path)] == [f.Ack]
+        assert session.has_data
+        assert [type(frame) for frame in said_by(path)] == [f.Ack, f.Data]
+        assert not session.has_data
 
     def test_a_stream_it_calls_reset_has_ended(self) -> None:
         session, path = active_client()

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -56,10 +56,21 @@ def write(folder: Path, script: str) -> None:
     program.chmod(0o755)
 
 
+def free_port() -> int:
+    """For UDP and TCP, and below those that the system hands out by itself: nobody who
+    asks for any port takes it before the room looks at it."""
+    kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with suppress(OSError), ExitStack() as bound:
+            for kind in kinds:
+                probe = bound.enter_context(socket.socket(socket.AF_INET, kind))
+                probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 def coturn_in(home: Path) -> Coturn:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = home / "coturn"
     folder.mkdir(parents=True)
     return Coturn(folder, "s" * 8, "h", (LOOPBACK,), LOOPBACK, port=port)
