@@ -70,7 +70,8 @@ function finish(): Plugin {
       const script = before
         .replace(/["'`]__FILES__["'`]/, JSON.stringify(needed))
         .replace("__VERSION__", hash(version));
-      if (/__(?:FILES|VERSION)__/.test(script)) throw new Error("worker.js was not filled in");
+      if (/__(?:FILES|VERSION)__/.test(script))
+        throw new Error("worker.js was not filled in");
       writeFileSync(worker, script);
       for (const name of [...files, "gateway.html"]) {
         if (COMPRESSED.test(name)) compress(join(OUT, name));
