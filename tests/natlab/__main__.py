@@ -120,18 +120,26 @@ def summary(cells: Sequence[Cell]) -> str:
         f"{sum(cell.is_direct for cell in can)} of {len(can)} that can be are direct.",
     ]
     for title, sides in (("UDP on both sides", 2), ("on one", 1), ("on neither", 0)):
-        times = [
-            cell.first_ms
+        group = [
+            cell
             for cell in cells
             if cell.error is None
             and cell.asker.has_udp + cell.provider.has_udp == sides
         ]
-        if times:
-            lines.append(
-                f"{title}: median {statistics.median(times):.0f} ms,"
-                f" at most {max(times):.0f} ms."
-            )
+        if group:
+            first = _spread([cell.first_ms for cell in group])
+            lines.append(f"{title}: first byte {first}{_opened(group)}.")
     return "\n".join(lines)
+
+
+def _opened(cells: Sequence[Cell]) -> str:
+    """Nothing of a page, which tells no time of its path."""
+    times = [cell.connect_ms for cell in cells if cell.connect_ms is not None]
+    return f"; open {_spread(times)}" if times else ""
+
+
+def _spread(times_ms: Sequence[float]) -> str:
+    return f"median {statistics.median(times_ms):.0f} ms, at most {max(times_ms):.0f}"
 
 
 def main() -> None:
