@@ -202,8 +202,11 @@ export class Peer implements Carrier {
   }
 
   async refresh(): Promise<void> {
-    const now = this.#selected() ?? pairOf(await this.#pc.getStats());
-    this.#pair = now ?? this.#pair;
+    const selected = this.#selected();
+    const isWhole = selected !== null && !selected.candidates.remote.includes(HIDDEN);
+    const told = isWhole ? null : pairOf(await this.#pc.getStats());
+    const isOlder = told !== null && selected !== null && !isSame(told, selected);
+    this.#pair = (isOlder ? null : told) ?? selected ?? this.#pair;
   }
 
   #said(): Description {
@@ -267,7 +270,8 @@ export class Peer implements Carrier {
     this.#settle = null;
   }
 
-  /** As of now; statistics are up to 50 ms old. null in browsers that do not tell. */
+  /** As of now; statistics are up to 50 ms old. An address that the peer told after it was
+   * found stays hidden here, not there. null in browsers that do not tell. */
   #selected(): Pair | null {
     const ice = this.#pc.sctp?.transport.iceTransport;
     const { local, remote } = ice?.getSelectedCandidatePair?.() ?? {};
@@ -345,8 +349,16 @@ function pairFrom(local: End, remote: End): Pair {
 /** The first that one end has is what the path is: a relay anywhere relays it. */
 const KINDS = ["relay", "prflx", "srflx"] as const;
 
+const HIDDEN = " ?:";
+
+/** Whether both are one pair, should an address be hidden in one of them. */
+function isSame({ candidates: one }: Pair, { candidates: other }: Pair): boolean {
+  const port = (end: string) => end.slice(end.lastIndexOf(":"));
+  return one.local === other.local && port(one.remote) === port(other.remote);
+}
+
 function named({ type, address, port }: End): string {
   // Chromium hides what it only found out by itself, as `redacted-ip.invalid`.
   const isKnown = typeof address === "string" && !address.endsWith(".invalid");
-  return `${type} ${isKnown ? address : "?"}:${port}`;
+  return isKnown ? `${type} ${address}:${port}` : `${type}${HIDDEN}${port}`;
 }
