@@ -10,6 +10,8 @@ PAGE := meshllm/page/built/index.html
 PAGE_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/test -prune -o -type f -print)
 WEB := CONSTRAINTS='$(if $(CI),-c ../.ci/constraints.txt,)' .ci/web
 
+# A build that failed half way must not pass for one the next time.
+.DELETE_ON_ERROR:
 .PHONY: setup demo test check fix soak natlab screenshots bench release system clean
 
 setup: $(STAMP) $(PAGE) ## .venv with everything, the page built
