@@ -11,6 +11,7 @@ import { useWorld } from "./context.ts";
 import { Icon } from "./icons.tsx";
 import { Markdown, useBriefly } from "./Markdown.tsx";
 import { ProblemCard } from "./ProblemCard.tsx";
+import { Waiting } from "./Waiting.tsx";
 
 interface Props {
   readonly message: AnswerMessage;
@@ -38,7 +39,7 @@ export function AnswerTurn({ message: kept, isLast }: Props): JSX.Element {
     >
       {message.thinking && <Thinking message={message} isBusy={isBusy} />}
       {message.text && <Markdown text={message.text} isGrowing={isBusy} />}
-      {running && isEmpty && <Waiting running={running} />}
+      {running && isEmpty && <Coming running={running} />}
       {isElsewhere && isEmpty && (
         <p class="waiting">Another tab is at work on this answer …</p>
       )}
@@ -63,7 +64,7 @@ const PHASES: Record<Phase, string> = {
   writing: "Writing",
 };
 
-function Waiting({ running }: { running: Running }): JSX.Element {
+function Coming({ running }: { running: Running }): JSX.Element {
   const seconds = useSeconds(running);
   const phase = running.phase.value;
   const place = running.place.value;
@@ -77,15 +78,10 @@ function Waiting({ running }: { running: Running }): JSX.Element {
     words = `${provider?.name ?? "The provider"} is loading the model, or reading what you wrote`;
   }
   return (
-    <p class="waiting" role="status">
-      <span class="dots" aria-hidden="true">
-        <i />
-        <i />
-        <i />
-      </span>
+    <Waiting>
       {words}
       {seconds >= 3 && <span class="seconds"> {seconds} s</span>}
-    </p>
+    </Waiting>
   );
 }
 

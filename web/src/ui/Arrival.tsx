@@ -54,7 +54,7 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
         {state === "joining" ? (
           <>
             <h1>Coming in</h1>
-            <Waiting text="Making a key in this browser, and showing it to your mesh" />
+            <Waiting>Making a key in this browser, and showing it to your mesh</Waiting>
           </>
         ) : link !== null && before !== null ? (
           <Choice

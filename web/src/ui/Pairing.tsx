@@ -65,7 +65,7 @@ export function Pairing({ door, onIn, onBack }: Props): JSX.Element {
     return (
       <>
         <h1>Coming in</h1>
-        <Waiting text={step.for} />
+        <Waiting>{step.for}</Waiting>
       </>
     );
   }

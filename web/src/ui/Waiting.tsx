@@ -1,8 +1,8 @@
 /** That something is on its way, while there is nothing to do. */
 
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 
-export function Waiting({ text }: { text: string }): JSX.Element {
+export function Waiting({ children }: { children: ComponentChildren }): JSX.Element {
   return (
     <p class="waiting" role="status">
       <span class="dots" aria-hidden="true">
@@ -10,7 +10,7 @@ export function Waiting({ text }: { text: string }): JSX.Element {
         <i />
         <i />
       </span>
-      {text}
+      {children}
     </p>
   );
 }
