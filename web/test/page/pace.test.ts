@@ -70,11 +70,10 @@ describe.skipIf(lacking())("pace", { timeout: 180_000 }, () => {
     await page.goto(url);
     await page.locator(ready).waitFor();
     const usableMs = await page.evaluate(() => Math.round(performance.now()));
-    const paintMs = await page.evaluate(() =>
-      Math.round(
-        performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0,
-      ),
+    const paint = await page.waitForFunction(
+      () => performance.getEntriesByName("first-contentful-paint")[0]?.startTime,
     );
+    const paintMs = Math.round(Number(await paint.jsonValue()));
     await page.waitForLoadState("networkidle").catch(() => undefined);
     await context.close();
     return { bytes, usableMs, paintMs };
