@@ -35,7 +35,7 @@ def but(*paths: str) -> tuple[str, ...]:
 
 
 # Name and command of each step; a lane runs its own one after the other.
-COMPUTES = {
+LOADS = {
     "the gated rooms": (
         *(sys.executable, "-m", "coverage", "run"),
         *("-m", "pytest", "--quiet", *GATED),
@@ -47,8 +47,8 @@ COMPUTES = {
     "the other rooms": (*PYTEST, "-m", "not real", *but(*GATED, *TIMED, *IDLE)),
     "the page": (str(ROOT / ".ci" / "web"), "test"),
     "real processes": (*PYTEST, "-m", "real", *but(*GATED, *TIMED, *IDLE)),
+    "real processes, timed": (*PYTEST, *TIMED, *but(*IDLE)),
 }
-WAITS = {"real processes, timed": (*PYTEST, *TIMED, *but(*IDLE))}
 IDLES = {"what waits for real time": (*PYTEST, *IDLE)}
 
 
@@ -91,9 +91,8 @@ async def main() -> int:
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    # The idle lane beside the others; those that load the machine one after the other.
-    idle = asyncio.ensure_future(lane(IDLES))
-    failed = [*await lane(COMPUTES | WAITS), *await idle]
+    lanes = await asyncio.gather(lane(LOADS), lane(IDLES))
+    failed = [name for one in lanes for name in one]
     print(f"\nFailed: {', '.join(failed)}" if failed else "\nAll passed.")
     return 1 if failed else 0
 
