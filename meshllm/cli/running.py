@@ -28,15 +28,17 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """On uvloop where there is one."""
-    # What was imported stays. Looking through it for garbage took 20 ms now and then,
-    # which every stream of the moment saw as a stall.
-    gc.collect()
-    gc.freeze()
     try:
         import uvloop
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
+
+
+def keep() -> None:
+    """What was imported stays. To look through it for garbage takes 20 ms, which every
+    stream of that moment, or a connection being made, sees as a stall."""
+    gc.freeze()
 
 
 class Signals:
@@ -70,6 +72,7 @@ class Signals:
     async def wait(self) -> None:
         """Until somebody wants us to drain."""
         self._is_serving = True
+        keep()
         await self._told.wait()
 
     def _on_signal(self) -> None:
@@ -114,6 +117,7 @@ async def open_node(common: Common, **options: Any) -> AsyncIterator[Node]:
             text = f"Connecting to {hub} …" if hub else "Looking around on the LAN …"
             async with shown(lambda: text):
                 await node.joined()
+            keep()
             yield node
 
 

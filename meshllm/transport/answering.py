@@ -15,6 +15,7 @@ from meshllm.errors import Code, MeshError, NotAllowed
 from meshllm.identity import Identity
 from meshllm.protocol.envelope import Offer, SeenPaths
 from meshllm.transport.attempt import CONNECT_S, Attempts, Introduced
+from meshllm.transport.certificates import Certificates
 from meshllm.transport.envelopes import VERSIONS, Addressee, Deliver, Envelopes
 from meshllm.transport.health import Health
 from meshllm.transport.peer import IceServer, Peer
@@ -56,6 +57,7 @@ class Means:
     decide: Callable[[Sequence[str], PeerId], Admission]
     policy: Policy
     health: Health
+    certificates: Certificates
 
 
 class Answering:
@@ -123,6 +125,7 @@ class Answering:
             () if arrived.is_lan else self._means.servers(),
             policy=self._means.policy,
             health=self._means.health,
+            certificate=self._means.certificates.take(),
             is_lan=arrived.is_lan,
         )
         work = self._reply(peer, arrived, admission)

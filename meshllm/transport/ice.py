@@ -19,7 +19,7 @@ import aioice.stun
 import aioice.turn
 
 from meshllm.protocol.description import CANDIDATES_MAX, Candidate
-from meshllm.transport.checks import PACE_S, Checks
+from meshllm.transport.checks import Checks
 from meshllm.transport.gather import Gathering
 from meshllm.transport.health import Health
 from meshllm.transport.pair import COMPONENT, from_aioice, to_aioice
@@ -126,6 +126,7 @@ class IceConnection(Checks):
             await gathering.run(is_thorough=is_thorough)
         finally:
             self._local_candidates_end = True
+            self._news.set()
             self.on_candidate()
         if self._early_checks_done and not self._check_list_maybe_complete():
             self._check_list_maybe_fail()
@@ -143,6 +144,7 @@ class IceConnection(Checks):
             for remote in self._remote_candidates:
                 self._pair_remote_candidate(remote)
             self.sort_check_list()
+            self._news.set()
         if len(self._local_candidates) < CANDIDATES_MAX:
             self._local_candidates.append(candidate)
             self.on_candidate()
@@ -176,6 +178,7 @@ class IceConnection(Checks):
             await self.add_remote_candidate(to_aioice(candidate))
         except Exception as error:  # also what the DNS library makes of an answer
             log.debug("%s was not resolved: %s", candidate.host, error)
+        self._news.set()
 
     async def connect(self) -> None:
         """Until there is a pair to send on. ConnectionError when none works.
@@ -193,8 +196,8 @@ class IceConnection(Checks):
             self.check_incoming(*early_check)
         self._early_checks.clear()
         self._early_checks_done = True
-        while self._check_periodic():  # noqa: ASYNC110 - a pace, not a wait
-            await asyncio.sleep(PACE_S)
+        while self._check_periodic():
+            await self._next_turn()
         if self._check_list:
             await self._check_list_state.get()
         if not self._nominated:
@@ -290,6 +293,7 @@ class IceConnection(Checks):
         relays = [p for p in self._protocols if p.local_candidate.type == "relay"]
         self._protocols = [p for p in self._protocols if p not in relays]
         await super().close()
+        self._news.set()  # whoever connects sees that it is over
         await asyncio.gather(*(_release(relay) for relay in relays))
 
 

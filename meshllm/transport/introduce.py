@@ -18,6 +18,7 @@ from meshllm.identity import Identity
 from meshllm.protocol.envelope import Answer, Candidates, Offer, Refusal
 from meshllm.transport.answering import Answering, Arrived, Means
 from meshllm.transport.attempt import CONNECT_S, Attempts, Introduced
+from meshllm.transport.certificates import Certificates
 from meshllm.transport.envelopes import (
     VERSIONS,
     Addressee,
@@ -60,7 +61,13 @@ class Introducer:
         self.health = Health()
         self._envelopes = Envelopes(identity, conn, chain)
         self._means = Means(
-            identity, self._envelopes, servers, decide, policy, self.health
+            identity,
+            self._envelopes,
+            servers,
+            decide,
+            policy,
+            self.health,
+            Certificates(),
         )
         self._waiting: dict[bytes, asyncio.Future[tuple[Answer, bytes]]] = {}
         self._attempts = Attempts()
@@ -89,6 +96,7 @@ class Introducer:
             () if is_lan else self._means.servers(),
             policy=self._means.policy,
             health=self.health,
+            certificate=self._means.certificates.take(),
             is_lan=is_lan,
         )
         work = self._introduce(peer, target, deliver)
@@ -159,6 +167,7 @@ class Introducer:
         for task in answers:
             task.cancel()
         await asyncio.gather(*answers, return_exceptions=True)
+        self._means.certificates.close()
         await self._outflow.close()
         await self._attempts.close()
 

@@ -19,6 +19,7 @@ from meshllm.protocol.description import (
     Description,
 )
 from meshllm.transport.addresses import read_machine
+from meshllm.transport.certificates import Certificate
 from meshllm.transport.health import Health
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.inbox import Inbox
@@ -55,6 +56,7 @@ class Peer:
         is_offerer: bool,
         policy: Policy = "all",
         health: Health | None = None,
+        certificate: Certificate | None = None,
         is_lan: bool = False,
     ) -> None:
         self.on_low: Callable[[], None] = lambda: None
@@ -80,7 +82,8 @@ class Peer:
         )
         self._connection.on_candidate = self._found.set
         self._connection.on_stall = lambda: self.on_stall()
-        self._stack = Stack(self._connection)
+        certificate = certificate or Certificate.generateCertificate()
+        self._stack = Stack(self._connection, certificate)
         self._sctp, self._channel = self._stack.sctp, self._stack.channel
         self._listen()
 
@@ -91,6 +94,7 @@ class Peer:
         *,
         policy: Policy = "all",
         health: Health | None = None,
+        certificate: Certificate | None = None,
         is_lan: bool = False,
     ) -> Peer:
         """`local` is what to send, `trickle` what to send after it. PeerUnreachable
@@ -103,6 +107,7 @@ class Peer:
             is_offerer=True,
             policy=policy,
             health=health,
+            certificate=certificate,
             is_lan=is_lan,
         )
         await peer._gather("actpass")
@@ -116,6 +121,7 @@ class Peer:
         *,
         policy: Policy = "all",
         health: Health | None = None,
+        certificate: Certificate | None = None,
         is_lan: bool = False,
     ) -> Peer:
         """The same for an answer; connecting goes on in the background.
@@ -130,6 +136,7 @@ class Peer:
             is_offerer=False,
             policy=policy,
             health=health,
+            certificate=certificate,
             is_lan=is_lan,
         )
         # Whoever answers is the DTLS client (RFC 8842 §5.3), unless the offer is it.

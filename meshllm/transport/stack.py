@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 
 from aiortc import (
-    RTCCertificate,
     RTCDataChannel,
     RTCDataChannelParameters,
     RTCDtlsFingerprint,
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives import hashes
 
 from meshllm.protocol.description import MESSAGE_MAX, SCTP_PORT, Description
 from meshllm.transport.association import CHANNEL_ID, Association
+from meshllm.transport.certificates import Certificate
 from meshllm.transport.dtls import Dtls
 from meshllm.transport.ice import IceConnection
 from meshllm.transport.verdict import Stage
@@ -31,11 +31,11 @@ from meshllm.transport.verdict import Stage
 class Stack:
     """Over `connection`. Made before anything is gathered."""
 
-    def __init__(self, connection: IceConnection) -> None:
+    def __init__(self, connection: IceConnection, certificate: Certificate) -> None:
         # An empty list: without one aiortc would ask a public STUN server.
         gatherer = RTCIceGatherer(iceServers=[])
         gatherer._connection = connection
-        self._certificate = RTCCertificate.generateCertificate()
+        self._certificate = certificate
         self.ice = RTCIceTransport(gatherer)
         self.dtls = Dtls(self.ice, connection, self._certificate)
         self.sctp = Association(self.dtls)

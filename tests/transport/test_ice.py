@@ -332,18 +332,45 @@ async def test_packets_too_large_for_a_data_channel_are_not_queued() -> None:
 async def test_the_only_pair_is_awaited_without_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pauses: list[float] = []
-    sleep = asyncio.sleep
-
-    async def watched(delay: float) -> None:
-        pauses.append(delay)
-        await sleep(delay)
-
+    monkeypatch.setattr(checks, "PACE_S", 1_000.0)
     async with gathered() as one, gathered(controlling=False) as other:
-        with monkeypatch.context() as patched:
-            patched.setattr(asyncio, "sleep", watched)
+        async with asyncio.timeout(5):
             await join(one, other)
-    assert 0.02 not in pauses
+        assert one.kind == "host"
+
+
+async def test_a_pair_that_comes_after_a_pause_is_tried_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "PACE_S", 0.0)
+    async with gathered() as connection:
+        turn = asyncio.create_task(connection._next_turn())
+        await passed(5)
+        assert not turn.done()  # there is nothing to try
+        await connection.add([candidate("192.168.1.8")], is_all=False)
+        await passed(5)
+        assert turn.done()
+
+
+async def test_pairs_that_come_together_are_tried_at_a_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "PACE_S", 1_000.0)
+    async with gathered() as connection:
+        await connection.add([candidate("192.168.1.8")], is_all=False)
+        turn = asyncio.create_task(connection._next_turn())
+        await connection.add([candidate("192.168.1.9")], is_all=False)
+        await passed(5)
+        assert not turn.done()
+        await connection.close()  # as any outcome
+        await passed(5)
+        assert turn.done()
+
+
+async def passed(turns: int) -> None:
+    """Turns of the loop."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
 
 
 async def test_a_relay_never_takes_the_place_of_a_direct_path() -> None:
