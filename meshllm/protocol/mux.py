@@ -69,7 +69,8 @@ class Mux:
         if (found := self._streams.get(stream)) and data:
             found.send.write(data)
             self.held += len(data)
-            self._mark_sendable(stream, found)
+            if found.send.is_sendable:
+                self._sendable.setdefault(stream)
 
     def finish(self, stream: int) -> None:
         if found := self._streams.get(stream):
@@ -84,22 +85,23 @@ class Mux:
         """
         found = self._streams.get(stream)
         if found is None or self._has_room(found.send):
-            self._paused.pop(stream, None)
+            if stream in self._paused:
+                del self._paused[stream]
             return True
         self._paused[stream] = None
         return False
 
-    def consume(self, stream: int, count: int) -> bool:
+    def consume(self, stream: int, count: int) -> bool | None:
         """The reader holds these bytes safely: acknowledge, and grant more.
 
-        True when the peer may be waiting for that: its credit runs out. An ACK of what
-        is complete can travel with the next message.
+        None when no ACK is due. True when the peer may be waiting for it: its credit
+        runs out. An ACK of what is complete can travel with the next message.
         """
         if (found := self._streams.get(stream)) is None:
-            return False
+            return None
         found.recv.consume(count)
         if not found.recv.is_report_due:
-            return False
+            return None
         self._ackable.setdefault(stream)
         return not found.recv.is_complete
 
@@ -119,7 +121,7 @@ class Mux:
             self._keep(frame)
             self._say(frame)
 
-    # What a path takes
+    # What a path takes (`path.Source`), once the session has given it this
 
     @property
     def has_data(self) -> bool:
@@ -141,7 +143,8 @@ class Mux:
         id, _ = self._sendable.popitem(last=False)
         stream = self._streams[id]
         frame = stream.send.take(room)
-        self._mark_sendable(id, stream)
+        if stream.send.is_sendable:
+            self._sendable[id] = None  # after the others: streams take turns
         return frame
 
     def take_writable(self) -> list[Event]:
@@ -311,9 +314,9 @@ class Mux:
     # Inside
 
     def _has_room(self, send: SendHalf) -> bool:
-        if send.unacked >= REPLAY_MAX or self.held >= PEER_REPLAY_MAX:
+        if send.end - send.acked >= REPLAY_MAX or self.held >= PEER_REPLAY_MAX:
             return False
-        return not self.is_live or send.unsent < UNSENT_MAX
+        return not self.is_live or send.end - send.next < UNSENT_MAX
 
     def _check_limit(self) -> None:
         """Complete streams do not count: the client may have forgotten them already,

@@ -29,6 +29,7 @@ from meshllm.protocol.frames import (
     Resume,
     decode,
     encode,
+    encode_data,
 )
 
 WINDOW = 262_144  # more than a default UDP receive buffer holds is lost, then stalls
@@ -51,11 +52,11 @@ class PathState(Enum):
 
 
 class Source(Protocol):
-    """What fills messages: the session while the path is its active one."""
+    """What fills messages: the streams, from READY on."""
 
     @property
     def has_data(self) -> bool: ...
-    def take_control(self) -> Ack | None: ...
+    def take_ack(self) -> Ack | None: ...
     def take_data(self, room: int) -> Data | None: ...
 
 
@@ -156,12 +157,10 @@ class Path:
 
     def next_time(self) -> float | None:
         """When `on_time` or `next_message` has something to do by itself."""
-        times = []
-        if self._pads_left:
-            times.append(self._pad_at)
-        if (due := self._ping_due()) is not None:
-            times.append(due)
-        return min(times, default=None)
+        due = self._ping_due()
+        if self._pads_left and (due is None or self._pad_at < due):
+            return self._pad_at
+        return due
 
     def silence_s(self, now: float) -> float:
         since = self._heard_at if self._heard_at is not None else self._started_at
@@ -239,7 +238,7 @@ class Path:
 
     def _take_acks(self, source: Source, parts: list[bytes], room: int) -> int:
         """They are small and let the peer go on: outside the window."""
-        while room >= ACK_SIZE and (frame := source.take_control()) is not None:
+        while room >= ACK_SIZE and (frame := source.take_ack()) is not None:
             parts.append(encode(frame))
             room -= len(parts[-1])
         return room
@@ -252,7 +251,7 @@ class Path:
             frame = source.take_data(payload)
             if frame is None:
                 break
-            parts.append(encode(frame))
+            parts.append(encode_data(frame))
             room -= len(parts[-1])
             self._sent += len(parts[-1])
             has_data, has_fin = True, has_fin or frame.fin

@@ -98,7 +98,10 @@ class Session:
         bytes that were received once are never sent again.
         """
         for frame in frames:
-            self._events += self._on_frame(path, frame)
+            if type(frame) is Data and self._flows_on(path):  # nearly always
+                self._events += self.mux.on_data(frame)
+            else:
+                self._events += self._on_frame(path, frame)
         return self._take_events()
 
     # The session
@@ -148,19 +151,10 @@ class Session:
         self._events += self.mux.take_writable()
         return self._take_events()
 
-    # What the path asks for
-
-    @property
-    def has_data(self) -> bool:
-        return self.state is SessionState.ACTIVE and self.mux.has_data
-
-    def take_control(self) -> Ack | None:
-        return self.mux.take_ack() if self.state is SessionState.ACTIVE else None
-
-    def take_data(self, room: int) -> Data | None:
-        return self.mux.take_data(room) if self.state is SessionState.ACTIVE else None
-
     # Inside
+
+    def _flows_on(self, path: Path) -> bool:
+        return path is self.path and self.state is SessionState.ACTIVE
 
     def _on_frame(self, path: Path, frame: Frame) -> list[Event]:
         match frame:
@@ -242,7 +236,6 @@ class Session:
             raise LocalProtocolError(f"a path in state {path.state.value}")
         self._let_go()
         self.path = path
-        path.source = self
         path.state = PathState.ACTIVE
 
     def _let_go(self) -> None:
@@ -253,9 +246,11 @@ class Session:
         self.mux.is_live = False
 
     def _activate(self) -> None:
+        assert self.path is not None
         self.state = SessionState.ACTIVE
         self._detached_at = None
         self.mux.on_new_path()
+        self.path.source = self.mux
 
     def _queue(self, frame: Frame) -> None:
         if self.path is not None:

@@ -54,10 +54,6 @@ class SendHalf:
         self.fin = True
 
     @property
-    def unsent(self) -> int:
-        return max(0, self.end - self.next)
-
-    @property
     def unacked(self) -> int:
         """Bytes held for replay."""
         return len(self._buffer)
@@ -81,13 +77,15 @@ class SendHalf:
         """The next DATA frame with at most `room` (>= 1) bytes of payload."""
         if not self.is_sendable:
             return None
-        size = min(self.end - self.next, self.limit - self.next, room, DATA_MAX)
-        size = max(0, size)  # FIN needs no credit
-        start = self.next - self.acked
+        off = self.next
+        size = min(self.end - off, self.limit - off, room, DATA_MAX)
+        if size <= 0:
+            size = 0  # FIN needs no credit
+        start = off - self.acked
         payload = bytes(memoryview(self._buffer)[start : start + size])
-        last = self.fin and self.next + size == self.end
-        frame = Data(self.stream, self.next, last, payload)
-        self.next += size + last
+        last = self.fin and off + size == self.end
+        frame = Data(self.stream, off, last, payload)
+        self.next = off + size + last
         self.is_announced = True
         return frame
 
@@ -137,7 +135,8 @@ class RecvHalf:
         if frame.fin and end < received:
             raise RemoteProtocolError(f"stream {self.stream}: FIN before its bytes")
         fresh = frame.payload[received - frame.off :]
-        self.rx = max(received, end)
+        if end > received:
+            self.rx = end
         if frame.fin:
             self.size = self.rx
             self.rx += 1

@@ -79,9 +79,10 @@ class Stream(Source):
         """What `read` gave last is safe with the reader: acknowledge it."""
         if self._handed_out:
             count, self._handed_out = self._handed_out, 0
-            if self._link.session.mux.consume(self.id, count):
+            is_urgent = self._link.session.mux.consume(self.id, count)
+            if is_urgent:
                 self._link.wake()
-            else:
+            elif is_urgent is not None:
                 self._link.wake_later()
 
     def write(self, data: bytes) -> None:
@@ -352,8 +353,6 @@ class Link:
                         stream.on_info(json)
                 case _:
                     self._handle_rare(event)
-        if events and self.wire is not None:
-            self.wire.wake_if_due()
 
     def _handle_rare(self, event: Event) -> None:
         match event:
@@ -402,5 +401,7 @@ class Link:
         self._tick = self.loop.call_later(TICK_S, self._on_tick)
         try:
             self._handle(self.session.on_time(self.loop.time()))
+            if self.wire is not None:
+                self.wire.wake_if_due()
         except MeshError:
             log.exception("a session's timer failed")

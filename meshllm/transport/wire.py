@@ -103,6 +103,7 @@ class Wire:
         early, self._early = self._early, []
         if early:
             self._pass(early)
+            self.wake_if_due()
 
     async def said_hello(self) -> None:
         """Until the peer proved who it is. PeerUnreachable, or what `verify` raised."""
@@ -228,22 +229,31 @@ class Wire:
                 break
             self.carrier.send(message)
             sent = True
+            if not self.path.is_due:
+                break
         if sent:
             self.on_sent()
         self._arm(now)
 
     def _arm(self, now: float) -> None:
-        """Wake for the path's own timers, and to judge silence."""
+        """Wake for the path's own timers, and to judge silence.
+
+        A timer that is early finds nothing to do and is set anew: cheaper than to move
+        it with each message.
+        """
+        due = self.path.next_time()
+        if self._timer is not None and (due is None or due >= self._due):
+            return
         quiet = now - self.path.silence_s(now) + self._silent_s
-        due = quiet
-        if self.carrier.buffered <= LOW_BYTES:  # else on_low comes first
-            due = min(self.path.next_time() or quiet, quiet)
-        due = max(due, now + 0.001)
-        if self._timer is None or due < self._due:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._due = due
-            self._timer = self._loop.call_at(due, self._on_time)
+        if due is None or self.carrier.buffered > LOW_BYTES:  # on_low comes first
+            due = quiet
+        due = max(min(due, quiet), now + 0.001)
+        if self._timer is not None:
+            if due >= self._due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_at(due, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None

@@ -33,7 +33,7 @@ class Pipe:
     def has_data(self) -> bool:
         return bool(self.left or self.fin)
 
-    def take_control(self) -> f.Ack | None:
+    def take_ack(self) -> f.Ack | None:
         return self.acks.popleft() if self.acks else None
 
     def take_data(self, room: int) -> f.Data | None:

@@ -85,7 +85,7 @@ class TestBeginning:
         assert events == [Activated(resumed=False)]
         assert said_by(path) == [f.Ready(1, ())]
         assert (session.state, session.epoch) == (SessionState.ACTIVE, 1)
-        assert (path.state, path.source) == (PathState.ACTIVE, session)
+        assert (path.state, path.source) == (PathState.ACTIVE, session.mux)
 
     def test_it_opens_once(self) -> None:
         session, _ = active_client()
@@ -209,12 +209,12 @@ class TestReady:
         path = client_path()
         session.resume_on(path)
         session.mux.write(1, b"more")
-        assert not session.has_data
+        assert path.source is None
         assert said_by(path) == [f.Resume(SESSION, 2, session.mux.states())]
         session.receive(path, [f.Ready(2, (state(1, 8),))])
-        assert session.has_data
+        assert path.is_due
         assert [type(frame) for frame in said_by(path)] == [f.Ack, f.Data]
-        assert not session.has_data
+        assert not path.is_due
 
     def test_a_stream_it_calls_reset_has_ended(self) -> None:
         session, path = active_client()

@@ -65,7 +65,7 @@ class TestSending:
         taken(half)
         half.finish()
         assert taken(half) == [Data(1, 5, True, b"")]
-        assert half.unsent == 0
+        assert not half.is_sendable
 
     def test_an_empty_body_is_one_fin(self) -> None:
         assert taken(sender(fin=True)) == [Data(1, 0, True, b"")]
