@@ -107,6 +107,7 @@ class Association(RTCSctpTransport):
         self._may_retransmit = False
         self._own_tag = self._local_verification_tag.to_bytes(4, "big")
         self._unacknowledged = 0  # bytes
+        self._timers = asyncio.get_running_loop()
         self._sack_timer: asyncio.TimerHandle | None = None
         self._sack_soon: asyncio.Handle | None = None
 
@@ -122,11 +123,13 @@ class Association(RTCSctpTransport):
         self.buffered += len(message)
         self._fill()
         if self._outbound_queue:
-            with suppress(ConnectionError):  # the path's end is told by who sees it
+            try:
                 if self._is_usual:
                     self._transmit_new()
                 else:
                     run_now(self._transmit())
+            except ConnectionError:
+                pass  # the path's end is told by who sees it
 
     def _fill(self) -> bool:
         """One message at a time. True when that was the last that waited."""
@@ -216,7 +219,10 @@ class Association(RTCSctpTransport):
             if isinstance(chunk, SackChunk):
                 run_now(self._receive_sack_chunk(chunk))
         if self._sack_needed:
-            run_now(self._send_sack())
+            if self._has_gaps:
+                run_now(self._send_sack())
+            else:
+                self._plan_sack()
 
     def _read(self, packet: bytes) -> list[DataChunk | SackChunk] | None:
         """What nearly all packets hold. None: upstream must look at this one."""
@@ -299,15 +305,18 @@ class Association(RTCSctpTransport):
         if self._has_gaps:
             self._forget_sack()
             await super()._send_sack()
-            return
+        else:
+            self._plan_sack()
+
+    def _plan_sack(self) -> None:
         self._sack_needed = False
-        loop = asyncio.get_running_loop()
         if self._unacknowledged >= SACK_EVERY:
             # At the end of this turn: an answer made in it takes the SACK along.
             if self._sack_soon is None:
-                self._sack_soon = loop.call_soon(self._on_sack_time)
+                self._sack_soon = self._timers.call_soon(self._on_sack_time)
         elif self._sack_timer is None:
-            self._sack_timer = loop.call_later(SACK_DELAY_S, self._on_sack_time)
+            after = self._timers.call_later(SACK_DELAY_S, self._on_sack_time)
+            self._sack_timer = after
 
     async def _send_chunk(self, chunk: Chunk) -> None:
         self._send_now(chunk)

@@ -262,11 +262,12 @@ class IceConnection(Checks):
             or not data
             or data[0] not in DTLS_FIRST
             or len(data) > PACKET_MAX
-            or self._queue.qsize() >= QUEUE_PACKETS
         ):
             self.dropped += 1
         elif self.on_packet is not None and self._queue.empty():
             self.on_packet(data)
+        elif self._queue.qsize() >= QUEUE_PACKETS:
+            self.dropped += 1
         else:
             super().data_received(data, component)
 
