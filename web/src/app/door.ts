@@ -46,6 +46,20 @@ export class Door {
     return this.#in();
   }
 
+  /** From one mesh into another. With a link that does not hold it is as it was, but
+   * that `before` is closed. Throws as `join` does. */
+  async change(before: Connection, link: string): Promise<Connection> {
+    const former = await this.#home.known();
+    await before.close();
+    await this.#home.leave();
+    try {
+      return await this.join(link);
+    } catch (error) {
+      if (former !== null) await this.#home.begin(former);
+      throw error;
+    }
+  }
+
   /** Pairs with the owner's machine, in that mailbox of the page’s server.
    * Throws a MeshError that says why it failed, or the reason of `signal`. */
   async pair(number: number, screen: Screen, signal: AbortSignal): Promise<Connection> {

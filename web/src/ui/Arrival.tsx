@@ -9,8 +9,10 @@ import { Icon } from "./icons.tsx";
 import { Mark } from "./Mark.tsx";
 import { Pairing } from "./Pairing.tsx";
 import { canScan, Scanner } from "./Scanner.tsx";
-import { Sentence } from "./Sentence.tsx";
+import { Trouble } from "./Trouble.tsx";
 import { Waiting } from "./Waiting.tsx";
+
+const FAILED = "That invitation did not work";
 
 interface Props {
   readonly door: Door;
@@ -25,18 +27,17 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
   const [state, set] = useState<"idle" | "joining" | "scanning" | "pairing">("idle");
   const [problem, setProblem] = useState<string | null>(null);
   const [text, setText] = useState("");
+  const [former, setFormer] = useState(before);
 
   const enter = async (given: string) => {
     set("joining");
     setProblem(null);
     try {
-      if (before !== null) {
-        await before.close();
-        await door.leave();
-      }
-      onIn(await door.join(given.trim()));
+      const link = given.trim();
+      onIn(await (former === null ? door.join(link) : door.change(former, link)));
     } catch (error) {
       setProblem(reason(error));
+      setFormer(await door.connect());
       set("idle");
     }
   };
@@ -56,10 +57,11 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
             <h1>Coming in</h1>
             <Waiting>Making a key in this browser, and showing it to your mesh</Waiting>
           </>
-        ) : link !== null && before !== null ? (
+        ) : link !== null && former !== null ? (
           <Choice
-            me={before.me()?.name ?? ""}
-            onStay={() => onIn(before)}
+            me={former.me()?.name ?? ""}
+            problem={problem}
+            onStay={() => onIn(former)}
             onChange={() => void enter(link)}
           />
         ) : state === "pairing" ? (
@@ -72,14 +74,7 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
               this browser to theirs. You need an invitation of somebody in a mesh: a
               link that works once. Without one, digits from its owner’s screen will do.
             </p>
-            {problem !== null && (
-              <div class="problem" role="alert">
-                <strong>That invitation did not work</strong>
-                <p>
-                  <Sentence text={problem} />
-                </p>
-              </div>
-            )}
+            {problem !== null && <Trouble title={FAILED} text={problem} />}
             <form
               class="invitation"
               onSubmit={(event) => {
@@ -144,6 +139,7 @@ export function Arrival({ door, link, before, onIn }: Props): JSX.Element {
 
 function Choice(props: {
   me: string;
+  problem: string | null;
   onStay: () => void;
   onChange: () => void;
 }): JSX.Element {
@@ -155,6 +151,7 @@ function Choice(props: {
         you opened leads to another one, or is a second invitation to the same. Your
         conversations stay either way.
       </p>
+      {props.problem !== null && <Trouble title={FAILED} text={props.problem} />}
       <div class="row">
         <button type="button" class="button main" onClick={props.onStay}>
           Stay

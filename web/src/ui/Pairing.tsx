@@ -6,7 +6,7 @@ import type { Door } from "../app/door.ts";
 import type { Connection } from "../connection.ts";
 import { Code, NotAllowed, reason } from "../errors.ts";
 import { Icon } from "./icons.tsx";
-import { Sentence } from "./Sentence.tsx";
+import { Trouble } from "./Trouble.tsx";
 import { Waiting } from "./Waiting.tsx";
 
 interface Props {
@@ -66,6 +66,9 @@ export function Pairing({ door, onIn, onBack }: Props): JSX.Element {
       <>
         <h1>Coming in</h1>
         <Waiting>{step.for}</Waiting>
+        <button type="button" class="button" onClick={back}>
+          Cancel
+        </button>
       </>
     );
   }
@@ -108,14 +111,7 @@ export function Pairing({ door, onIn, onBack }: Props): JSX.Element {
         For when you see the owner’s screen, or are on the phone with the owner: nobody
         has to send a link.
       </p>
-      {problem !== null && (
-        <div class="problem" role="alert">
-          <strong>You are not in</strong>
-          <p>
-            <Sentence text={problem} />
-          </p>
-        </div>
-      )}
+      {problem !== null && <Trouble title="You are not in" text={problem} />}
       <ol class="steps">
         <li>
           <span>

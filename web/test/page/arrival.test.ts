@@ -131,6 +131,40 @@ describe.skipIf(lacking())("coming in", { timeout: 90_000 }, () => {
     await page.locator("[aria-label='Invitation link']").waitFor();
   });
 
+  test("whoever waits for the owner's machine can stop", async () => {
+    const owner = here.stage.pair("owner");
+    const { mailbox } = await owner.until("waiting");
+    owner.stops();
+    await page.click("text=Come in by digits");
+    await types(String(mailbox));
+    await page.locator("text=Meeting the owner").waitFor();
+    await page.click("text=Cancel");
+    await page.locator("[aria-label='Invitation link']").waitFor();
+    owner.goesOn();
+    await owner.ends("SIGINT");
+  });
+
+  test("a link that does not hold costs nobody the mesh that they are in", async () => {
+    const invite = (name: string) => here.stage.run("owner", "invite", "--name", name);
+    const opens = async (link: string) => {
+      await page.goto("about:blank"); // else only the fragment changes
+      await page.goto(link);
+    };
+    await opens(await invite("mover"));
+    await page.locator(".composer textarea").waitFor();
+    const used = await invite("faster");
+    await here.stage.run("faster", "join", used);
+    await opens(used);
+    await page.click("text=Leave it and use the link");
+    await page.locator(".problem").waitFor();
+    expect(await problem()).toMatch(/used/);
+    await page.getByRole("button", { name: "Stay" }).click();
+    await page.locator(".composer textarea").waitFor();
+    ada.script("Still here.");
+    await ask(page, "Hello?");
+    expect(await answered(page)).toBe("Still here.");
+  });
+
   test("a camera that is not allowed is told, with what else to do", async () => {
     await page.click("text=Scan its QR code");
     const said = page.locator(".scanner [role=alert]");

@@ -157,6 +157,15 @@ export class Pair {
     }
   }
 
+  /** Neither heard nor seen: until it goes on. */
+  stops(): void {
+    this.#child.kill("SIGSTOP");
+  }
+
+  goesOn(): void {
+    this.#child.kill("SIGCONT");
+  }
+
   type(digits: string): void {
     this.#child.stdin?.write(`${digits}\n`);
   }
