@@ -168,8 +168,6 @@ class Session:
                 return self._close(code, text)
             case _ if self.state is not SessionState.ACTIVE:
                 raise RemoteProtocolError(f"{type(frame).__name__} before READY")
-            case Data():
-                return self.mux.on_data(frame)
             case Ack():
                 return self.mux.on_ack(frame)
             case Reset():
