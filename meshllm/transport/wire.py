@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshllm.errors import MeshError, PeerUnreachable
-from meshllm.protocol.frames import Frame
+from meshllm.protocol.frames import ACK_SIZE, MESSAGE_MAX, Frame
 from meshllm.protocol.path import HELLO_S, Path, PathState
 
 log = logging.getLogger(__name__)
@@ -229,7 +229,8 @@ class Wire:
                 break
             self.carrier.send(message)
             sent = True
-            if not self.path.is_due:
+            has_room = len(message) <= MESSAGE_MAX - ACK_SIZE  # ACKs that were due left
+            if has_room and not self.path.is_due:
                 break
         if sent:
             self.on_sent()
